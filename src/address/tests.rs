@@ -1,0 +1,116 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn error(text: &str) -> (&'static str, String) {
+    let error = text.parse::<Range>().expect_err(text);
+    (error.code(), error.hint())
+}
+
+#[test]
+fn a_range_is_an_address_a_prefix_or_two_ends() {
+    for (text, start, end) in [
+        ("203.0.113.7", "203.0.113.7", "203.0.113.7"),
+        ("203.0.113.0/24", "203.0.113.0", "203.0.113.255"),
+        ("203.0.113.3-203.0.113.9", "203.0.113.3", "203.0.113.9"),
+        ("0.0.0.0/0", "0.0.0.0", "255.255.255.255"),
+        ("2001:db8::/32", "2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ("::/0", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ("::ffff:203.0.113.7", "203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.0/120", "203.0.113.0", "203.0.113.255"),
+        ("::ffff:203.0.113.0-::ffff:203.0.113.3", "203.0.113.0", "203.0.113.3"),
+    ] {
+        let range: Range = text.parse().expect(text);
+        assert_eq!(
+            (range.start().to_string(), range.end().to_string()),
+            (start.into(), end.into()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_bad_range_says_what_was_probably_meant() {
+    let cases = [
+        ("203.0.113.7/24", "range_host_bits", "did you mean 203.0.113.0/24?"),
+        ("203.0.113.07", "address_invalid", "did you mean 203.0.113.7?"),
+        ("010.0.0.1", "address_invalid", "did you mean 10.0.0.1?"),
+        ("fe80::1%eth0", "address_invalid", "did you mean fe80::1?"),
+        ("203.0.113.7:80", "address_invalid", "did you mean 203.0.113.7?"),
+        ("[2001:db8::1]:80", "address_invalid", "did you mean 2001:db8::1?"),
+        ("[2001:db8::1]", "address_invalid", "did you mean 2001:db8::1?"),
+        (" 203.0.113.7", "address_invalid", "did you mean 203.0.113.7?"),
+        ("203.0.113.9-203.0.113.3", "range_inverted", "did you mean 203.0.113.3-203.0.113.9?"),
+        ("203.0.113.9-2001:db8::", "range_families", "write one range for each family"),
+        ("::ffff:1.2.3.4-1.2.3.5", "range_mapped", "write IPv4 addresses as 203.0.113.7"),
+        ("::fffe:0:0/95", "range_mapped", "write IPv4 addresses as 203.0.113.7"),
+        ("10.0.0.0/33", "range_prefix_length", "write the length as a number from 0 to 32"),
+        ("10.0.0.0/08", "range_prefix_length", "write the length as a number from 0 to 32"),
+        ("10.0.0.0/+8", "range_prefix_length", "write the length as a number from 0 to 32"),
+        ("10.0.0.0/", "range_prefix_length", "write the length as a number from 0 to 32"),
+        ("2001:db8::/129", "range_prefix_length", "write the length as a number from 0 to 128"),
+    ];
+    for (text, code, hint) in cases {
+        assert_eq!(error(text), (code, hint.to_owned()), "{text}");
+    }
+    for text in [
+        "",
+        "-",
+        "1.2.3",
+        "1.2.3.4.5",
+        "1.2.3.256",
+        "0x7f.0.0.1",
+        "1.2.3.4 - 1.2.3.5",
+        "localhost",
+        "1.2.3.4-1.2.3.5-1.2.3.6",
+        "1.2.3.4/24/24",
+    ] {
+        assert_eq!(
+            error(text).0,
+            if text.ends_with("/24/24") { "range_prefix_length" } else { "address_invalid" },
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_error_shows_little_of_a_long_or_hostile_text() {
+    let message = "\u{1b}[31m".repeat(1_000).parse::<Address>().expect_err("no address").to_string();
+    assert!(message.len() < 1_000 && !message.contains('\u{1b}'), "{message}");
+}
+
+#[test]
+fn a_mapped_address_is_the_ipv4_address() {
+    assert_eq!("::ffff:203.0.113.7".parse(), "203.0.113.7".parse::<Address>());
+    let wide: Range = "::/0".parse().expect("a range");
+    assert!(!wide.contains("203.0.113.7".parse().expect("an address")));
+}
+
+fn any_range() -> impl Strategy<Value = Range> {
+    let v4 = (any::<u32>(), any::<u32>(), 0..=32_u32).prop_map(|(a, b, bits)| match bits {
+        0..=8 => a.range(b),
+        _ => a.range(a.saturating_add(1_u32.unbounded_shl(bits))),
+    });
+    let v6 = (any::<u128>(), any::<u128>(), 0..=128_u32).prop_map(|(a, b, bits)| match bits {
+        0..=32 => a.range(b),
+        _ => (a >> bits.min(127) << bits.min(127)).range(a | 1_u128.unbounded_shl(bits).wrapping_sub(1)),
+    });
+    prop_oneof![v4, v6]
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_parses_to_the_same_range(range in any_range()) {
+        prop_assume!(range.start().to_canonical() == range.start() && range.end().to_canonical() == range.end());
+        prop_assert_eq!(range.to_string().parse::<Range>(), Ok(range));
+    }
+
+    #[test]
+    fn no_text_makes_an_inverted_range(text in "[0-9a-f:./-]{0,40}") {
+        if let Ok(range) = text.parse::<Range>() {
+            prop_assert!(range.start() <= range.end());
+            prop_assert_eq!(range.start().is_ipv4(), range.end().is_ipv4());
+            prop_assert!(range.contains(range.start().into()) || Range::MAPPED.contains(range.start().into()));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! portcullis: an IP blacklist sidecar whose list is a fold over a log of commands.
+
+pub mod address;
+pub mod command;
+pub mod record;
+pub mod table;

@@ -1,0 +1,427 @@
+//! The table: rows `start → end` with their cause, and the watermark that says what they add up to.
+//!
+//! The formats here are those of the compacted table topic. A table is trusted only when its watermark,
+//! the row count and the fingerprint agree, because between two watermarks its rows add up to nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use crate::address::{Ends, Range};
+use crate::record::{Offset, Position, Record, Timestamp};
+
+/// The number of the fold's rules; any change to what a command does to a view raises it.
+pub const FOLD: u64 = 1;
+/// The version of the watermark's format.
+const WATERMARK_VERSION: u64 = 1;
+/// The key of the watermark; no row can have it, because no address begins with `@`.
+pub const WATERMARK_KEY: &[u8] = b"@watermark";
+/// The key of the sign of life that an active projector without anything to commit gives.
+pub const ALIVE_KEY: &[u8] = b"@alive";
+
+/// Why an address is blacklisted, and until when.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Cause {
+    /// The offset of the command that blacklisted it.
+    pub command: Offset,
+    /// When the ban ends; none is for ever.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Cause {
+    /// When the ban ends, with [`Timestamp::MAX`] for "never", so that bans compare by their length.
+    pub fn until(self) -> Timestamp {
+        self.expires_at.unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// A blacklisted range with its cause.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Row {
+    /// The addresses.
+    pub range: Range,
+    /// Why, and until when.
+    pub cause: Cause,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RowValue {
+    end: IpAddr,
+    command: Offset,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+}
+
+impl Row {
+    /// Decodes a row of the table topic; none for a key that is not canonical or a value that is no row.
+    pub fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
+        let key = str::from_utf8(key).ok()?;
+        let start: IpAddr = key.parse().ok()?;
+        let RowValue { end, command, expires_at } = serde_json::from_slice(value).ok()?;
+        if start.to_string() != key {
+            return None;
+        }
+        let range = Range::new(start, end).ok()?;
+        Some(Self { range, cause: Cause { command, expires_at } })
+    }
+
+    /// The row's part of the fingerprint, over a fixed byte form that no text form can change.
+    fn hash(&self) -> u128 {
+        let (family, start, end) = match self.range.ends() {
+            Ends::V4(start, end) => (4, start.into(), end.into()),
+            Ends::V6(start, end) => (6, start, end),
+        };
+        let mut bytes = [0_u8; 1 + 16 + 16 + 8 + 8];
+        let fields: [&[u8]; 5] = [
+            &[family],
+            &u128::to_be_bytes(start),
+            &u128::to_be_bytes(end),
+            &self.cause.command.number().to_be_bytes(),
+            &self.cause.until().millis().to_be_bytes(),
+        ];
+        let mut rest = bytes.as_mut_slice();
+        for field in fields {
+            let (slot, tail) = rest.split_at_mut(field.len());
+            slot.copy_from_slice(field);
+            rest = tail;
+        }
+        xxh3_128(&bytes)
+    }
+}
+
+/// One change of the table: what a projector writes, and what folded in order makes the same rows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RowChange {
+    /// The row is there now, in place of the one with the same start if there was one.
+    Put(Row),
+    /// The row with this start is gone.
+    Tombstone(IpAddr),
+}
+
+impl RowChange {
+    /// Key and value of the record that writes this change.
+    pub fn encode(&self) -> (Vec<u8>, Option<Vec<u8>>) {
+        match self {
+            Self::Put(Row { range, cause }) => {
+                let value =
+                    RowValue { end: range.end(), command: cause.command, expires_at: cause.expires_at };
+                let value = serde_json::to_vec(&value).expect("a row holds nothing that JSON cannot");
+                (range.start().to_string().into_bytes(), Some(value))
+            }
+            Self::Tombstone(start) => (start.to_string().into_bytes(), None),
+        }
+    }
+}
+
+/// A sum over rows that does not depend on their order and costs the same however many there are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Fingerprint(u128);
+
+impl Fingerprint {
+    /// Takes a row in.
+    pub fn add(&mut self, row: &Row) {
+        self.0 = self.0.wrapping_add(row.hash());
+    }
+
+    /// Takes a row out.
+    pub fn subtract(&mut self, row: &Row) {
+        self.0 = self.0.wrapping_sub(row.hash());
+    }
+
+    /// The sum as a number.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// The fingerprint with this sum.
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+}
+
+impl<'a> FromIterator<&'a Row> for Fingerprint {
+    fn from_iter<I: IntoIterator<Item = &'a Row>>(rows: I) -> Self {
+        rows.into_iter().fold(Self::default(), |mut sum, row| {
+            sum.add(row);
+            sum
+        })
+    }
+}
+
+/// Identifies the last record before a position: it notices a log that is no longer the same one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The record's offset.
+    pub offset: Offset,
+    /// XXH3-128 over everything that a log keeps of the record.
+    pub hash: RecordHash,
+}
+
+impl Anchor {
+    /// The anchor that is this record.
+    pub fn of(record: &Record) -> Self {
+        Self { offset: record.offset, hash: RecordHash::of(record) }
+    }
+}
+
+/// A hash of one record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RecordHash(u128);
+
+impl RecordHash {
+    fn of(record: &Record) -> Self {
+        let mut hash = Xxh3::new();
+        hash.update(&record.offset.number().to_be_bytes());
+        hash.update(&record.timestamp.millis().to_be_bytes());
+        for part in [&record.key, &record.value] {
+            let bytes = part.as_deref();
+            let length = bytes.map_or(-1, |bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX));
+            hash.update(&length.to_be_bytes());
+            hash.update(bytes.unwrap_or_default());
+        }
+        Self(hash.digest128())
+    }
+}
+
+/// Gives a 128-bit type its one text form: 32 lower-case hex digits.
+macro_rules! hex_text {
+    ($type:ident) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = HexError;
+
+            fn from_str(text: &str) -> Result<Self, HexError> {
+                let digits = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+                let bits = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+                bits.map(Self).ok_or(HexError)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+hex_text!(Fingerprint);
+hex_text!(RecordHash);
+
+/// A text that is not 32 lower-case hex digits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not 32 lower-case hex digits")]
+pub struct HexError;
+
+/// The record that says which position the table holds; the last one of every table transaction.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// The table holds exactly the view at this position.
+    pub position: Position,
+    /// The last record before the position; none when there is none.
+    pub anchor: Option<Anchor>,
+    /// The number of rows.
+    pub rows: u64,
+    /// The fingerprint of the rows.
+    pub fingerprint: Fingerprint,
+    /// Offsets of commands that an operator told the projector to pass over.
+    #[serde(default)]
+    pub skipped: BTreeSet<Offset>,
+    /// The cluster that the commands are in.
+    pub cluster_id: String,
+    /// The topic that they are in.
+    pub commands_topic: String,
+    /// Who wrote it.
+    pub projector: String,
+    /// Whether its writer has stopped, so that another may take over at once.
+    pub released: bool,
+    /// When it was written, by the writer's clock.
+    pub written_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct VersionedWatermark<'a> {
+    v: u64,
+    fold: u64,
+    #[serde(flatten)]
+    watermark: &'a Watermark,
+}
+
+#[derive(Deserialize)]
+struct WatermarkVersion {
+    v: u64,
+    #[serde(default)]
+    fold: u64,
+}
+
+impl Watermark {
+    /// Decodes the value of a watermark record.
+    ///
+    /// # Errors
+    /// When it is none, or one of another version or fold, which this release must not build on.
+    pub fn decode(value: Option<&[u8]>) -> Result<Self, WatermarkError> {
+        let value = value.ok_or(WatermarkError::Undecodable)?;
+        let undecodable = |_| WatermarkError::Undecodable;
+        // The version is read first and alone: a later format may share nothing else with this one.
+        let WatermarkVersion { v, fold } = serde_json::from_slice(value).map_err(undecodable)?;
+        if v != WATERMARK_VERSION {
+            return Err(WatermarkError::Version { v });
+        }
+        if fold != FOLD {
+            return Err(WatermarkError::Fold { fold });
+        }
+        serde_json::from_slice(value).map_err(undecodable)
+    }
+
+    /// The value of the watermark's record.
+    pub fn encode(&self) -> Vec<u8> {
+        let watermark = VersionedWatermark { v: WATERMARK_VERSION, fold: FOLD, watermark: self };
+        serde_json::to_vec(&watermark).expect("a watermark holds nothing that JSON cannot")
+    }
+}
+
+/// Why a watermark can't be built on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum WatermarkError {
+    /// It is no watermark at all.
+    #[error("the table's watermark is undecodable")]
+    Undecodable,
+    /// It has another format.
+    #[error("the table's watermark has version {v}; this release knows {WATERMARK_VERSION}")]
+    Version {
+        /// Its version.
+        v: u64,
+    },
+    /// Its rows were folded by other rules.
+    #[error("the table was folded by rules {fold}; this release folds by {FOLD}")]
+    Fold {
+        /// The number of its rules.
+        fold: u64,
+    },
+}
+
+/// The fold of a table's records, last write wins.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: BTreeMap<IpAddr, Row>,
+    undecodable_keys: BTreeSet<Vec<u8>>,
+    watermark: Option<Result<Watermark, WatermarkError>>,
+    ends_with_watermark: bool,
+}
+
+impl Table {
+    /// Folds one record of the table topic.
+    pub fn apply(&mut self, record: &Record) {
+        let key = record.key.as_deref().unwrap_or_default();
+        if key == WATERMARK_KEY {
+            self.watermark = Some(Watermark::decode(record.value.as_deref()));
+            self.ends_with_watermark = true;
+        } else if !key.starts_with(b"@") {
+            self.ends_with_watermark = false;
+            self.apply_row(key, record.value.as_deref());
+        }
+    }
+
+    fn apply_row(&mut self, key: &[u8], value: Option<&[u8]>) {
+        if let Some(row) = value.and_then(|value| Row::decode(key, value)) {
+            self.undecodable_keys.remove(key);
+            self.rows.insert(row.range.start(), row);
+            return;
+        }
+        let canonical = |text: &&str| text.parse().is_ok_and(|start: IpAddr| start.to_string() == *text);
+        if let Some(text) = str::from_utf8(key).ok().filter(canonical) {
+            let start = text.parse().expect("a canonical key is an address");
+            self.rows.remove(&start);
+        }
+        match value {
+            Some(_) => self.undecodable_keys.insert(key.to_vec()),
+            None => self.undecodable_keys.remove(key),
+        };
+    }
+
+    /// The newest watermark, whether or not the rows agree with it.
+    pub fn watermark(&self) -> Option<&Result<Watermark, WatermarkError>> {
+        self.watermark.as_ref()
+    }
+
+    /// The rows, by start address, whether or not they agree with the watermark.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.rows.values()
+    }
+
+    /// The raw keys whose newest value is no row: left out here, tombstoned by a repair.
+    pub fn undecodable_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.undecodable_keys.iter().map(Vec::as_slice)
+    }
+
+    /// The watermark, if the table is whole at the end of its partition: the last record was the
+    /// watermark, and the rows agree with it.
+    ///
+    /// # Errors
+    /// What is missing, or does not agree.
+    pub fn check(&self) -> Result<&Watermark, TableError> {
+        let watermark = match &self.watermark {
+            None => return Err(TableError::NoWatermark),
+            Some(Err(error)) => return Err((*error).into()),
+            Some(Ok(watermark)) => watermark,
+        };
+        if !self.ends_with_watermark {
+            return Err(TableError::Unfinished);
+        }
+        let rows = u64::try_from(self.rows.len()).unwrap_or(u64::MAX);
+        let fingerprint = self.rows.values().collect::<Fingerprint>();
+        if (rows, fingerprint) != (watermark.rows, watermark.fingerprint) {
+            return Err(TableError::Mismatch {
+                rows,
+                rows_expected: watermark.rows,
+                undecodable: self.undecodable_keys.len(),
+            });
+        }
+        Ok(watermark)
+    }
+}
+
+/// Why a table is not the view at any position.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TableError {
+    /// There is no watermark: the table was never begun.
+    #[error("the table has no watermark: it was never begun (`portcullis topics create`)")]
+    NoWatermark,
+    /// The watermark can't be built on.
+    #[error(transparent)]
+    Watermark(#[from] WatermarkError),
+    /// Rows follow the last watermark.
+    #[error("the table ends in the middle of a change")]
+    Unfinished,
+    /// The rows contradict the watermark.
+    #[error(
+        "the table contradicts its watermark: {rows} rows of {rows_expected}, or others; {undecodable} undecodable"
+    )]
+    Mismatch {
+        /// The rows that were read.
+        rows: u64,
+        /// The rows that the watermark speaks of.
+        rows_expected: u64,
+        /// The keys that were left out.
+        undecodable: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests;
