@@ -1,0 +1,328 @@
+//! The blacklist: disjoint rows that commands split, join and take over.
+//!
+//! The ranges themselves are kept by `rangemap`, one map for each family. This file decides which row an
+//! address belongs to, and says what changed, so that a table can follow.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use rangemap::{RangeInclusiveMap, StepLite};
+
+use crate::address::{Address, Ends, Number, Range};
+use crate::table::{Cause, Fingerprint, Row, RowChange};
+
+/// The rows that one edit took away and the rows that are there instead.
+///
+/// A row that was cut appears in both: whole in `removed`, its remains in `put`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Changes {
+    /// The rows as they were, in no particular order.
+    removed: Vec<Row>,
+    /// The rows as they are, highest start first.
+    put: Vec<Row>,
+}
+
+impl Changes {
+    /// Rows that are no more, at least not as they were.
+    pub fn removed(&self) -> &[Row] {
+        &self.removed
+    }
+
+    /// Rows that are new, or not as they were; highest start first.
+    pub fn put(&self) -> &[Row] {
+        &self.put
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.put.is_empty()
+    }
+
+    /// The changes in an order that is safe to write one by one: after each of them, every address that
+    /// is blacklisted before and after the edit is covered, and no address that is free before and after.
+    ///
+    /// Rows are put from the highest start down, because the remains that a shrinking row leaves above
+    /// itself must be there before it shrinks; what only disappears goes last.
+    pub fn in_safe_order(&self) -> impl Iterator<Item = RowChange> {
+        let put_again = |start: &IpAddr| {
+            // `put` is sorted by falling start, hence the swapped comparison.
+            self.put.binary_search_by(|row| start.cmp(&row.range.start())).is_ok()
+        };
+        let puts = self.put.iter().copied().map(RowChange::Put);
+        let gone = self.removed.iter().map(|row| row.range.start()).filter(move |start| !put_again(start));
+        puts.chain(gone.map(RowChange::Tombstone))
+    }
+
+    /// The changes with more rows gone, which no row of `put` comes from.
+    #[must_use]
+    pub(crate) fn and_removed(mut self, rows: impl IntoIterator<Item = Row>) -> Self {
+        self.removed.extend(rows);
+        self
+    }
+}
+
+/// The rows of one family.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Family<N>(RangeInclusiveMap<N, Cause>)
+where
+    N: Number + StepLite;
+
+impl<N: Number + StepLite> Default for Family<N> {
+    fn default() -> Self {
+        Self(RangeInclusiveMap::new())
+    }
+}
+
+impl<N: Number + StepLite> Family<N> {
+    /// Takes over what is free and what is in rows that end earlier.
+    fn blacklist(&mut self, start: N, end: N, cause: Cause) -> Changes {
+        let mut changes = Changes::default();
+        let mut claimed: Vec<(N, N)> = Vec::new();
+        let mut claim = |from: Option<N>, to: Option<N>| {
+            claimed.extend(from.zip(to).filter(|(from, to)| from <= to));
+        };
+        // Where the piece begins that is being claimed; none once a kept row reaches the family's end.
+        let mut from = Some(start);
+        for (found, old) in self.0.overlapping(start..=end) {
+            let (first, last) = (*found.start(), *found.end());
+            if old.until() >= cause.until() {
+                claim(from, first.previous());
+                from = last.next();
+            } else {
+                changes.removed.push(row(first, last, *old));
+                changes.put.extend(remains(first, last, start, end).map(|(a, b)| row(a, b, *old)));
+            }
+        }
+        claim(from, Some(end));
+        for (from, to) in claimed {
+            self.0.insert(from..=to, cause);
+            changes.put.push(row(from, to, cause));
+        }
+        changes.put.sort_unstable_by_key(|row| std::cmp::Reverse(row.range.start()));
+        changes
+    }
+
+    /// Frees every address from `start` to `end`.
+    fn whitelist(&mut self, start: N, end: N) -> Changes {
+        let mut changes = Changes::default();
+        for (found, old) in self.0.overlapping(start..=end) {
+            let (first, last) = (*found.start(), *found.end());
+            changes.removed.push(row(first, last, *old));
+            changes.put.extend(remains(first, last, start, end).map(|(a, b)| row(a, b, *old)));
+        }
+        if !changes.is_empty() {
+            self.0.remove(start..=end);
+        }
+        changes.put.reverse();
+        changes
+    }
+
+    fn rows(&self, start: N, end: N) -> impl Iterator<Item = Row> {
+        self.0.overlapping(start..=end).map(|(found, cause)| row(*found.start(), *found.end(), *cause))
+    }
+}
+
+fn row<N: Number>(first: N, last: N, cause: Cause) -> Row {
+    Row { range: first.range(last), cause }
+}
+
+/// What is left of `first..=last` when `start..=end` is cut out of it: at most one piece on each side.
+fn remains<N: Number>(first: N, last: N, start: N, end: N) -> impl Iterator<Item = (N, N)> {
+    let below = start.previous().filter(|below| first <= *below).map(|below| (first, below));
+    let above = end.next().filter(|above| *above <= last).map(|above| (above, last));
+    below.into_iter().chain(above)
+}
+
+/// The blacklisted ranges of both families, disjoint, each with the command that caused it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Blacklist {
+    v4: Family<u32>,
+    v6: Family<u128>,
+    ipv4_addresses: u64,
+    fingerprint: Fingerprint,
+}
+
+/// How many rows there are of each family.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RowCounts {
+    /// IPv4 rows.
+    pub ipv4: u64,
+    /// IPv6 rows.
+    pub ipv6: u64,
+}
+
+impl RowCounts {
+    /// The rows of both families.
+    pub const fn total(self) -> u64 {
+        self.ipv4 + self.ipv6
+    }
+}
+
+impl Blacklist {
+    /// Blacklists the free addresses of `range`, and those whose ban ends before `cause` does. What is
+    /// blacklisted at least as long keeps its cause, so that a repeated list changes nothing.
+    pub fn blacklist(&mut self, range: Range, cause: Cause) -> Changes {
+        let changes = match range.ends() {
+            Ends::V4(start, end) => self.v4.blacklist(start, end, cause),
+            Ends::V6(start, end) => self.v6.blacklist(start, end, cause),
+        };
+        self.account(&changes);
+        changes
+    }
+
+    /// Frees every address of `range`; the remains of a row that is cut keep its cause.
+    pub fn whitelist(&mut self, range: Range) -> Changes {
+        let changes = match range.ends() {
+            Ends::V4(start, end) => self.v4.whitelist(start, end),
+            Ends::V6(start, end) => self.v6.whitelist(start, end),
+        };
+        self.account(&changes);
+        changes
+    }
+
+    fn account(&mut self, changes: &Changes) {
+        for row in &changes.removed {
+            self.fingerprint.subtract(row);
+            self.ipv4_addresses -= ipv4_addresses(row);
+        }
+        for row in &changes.put {
+            self.fingerprint.add(row);
+            self.ipv4_addresses += ipv4_addresses(row);
+        }
+    }
+
+    /// The row that the address is in.
+    pub fn row(&self, address: Address) -> Option<Row> {
+        self.overlapping(address.into()).next()
+    }
+
+    /// The rows that overlap `range`, whole, by rising start.
+    pub fn overlapping(&self, range: Range) -> impl Iterator<Item = Row> {
+        let (v4, v6) = match range.ends() {
+            Ends::V4(start, end) => (Some(self.v4.rows(start, end)), None),
+            Ends::V6(start, end) => (None, Some(self.v6.rows(start, end))),
+        };
+        v4.into_iter().flatten().chain(v6.into_iter().flatten())
+    }
+
+    /// All rows, IPv4 first, by rising start.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        self.overlapping(Range::ALL_IPV4).chain(self.overlapping(Range::ALL_IPV6))
+    }
+
+    /// How many rows there are.
+    pub fn row_counts(&self) -> RowCounts {
+        RowCounts { ipv4: self.v4.0.len() as u64, ipv6: self.v6.0.len() as u64 }
+    }
+
+    /// How many IPv4 addresses are in rows, expired ones included.
+    pub const fn ipv4_addresses(&self) -> u64 {
+        self.ipv4_addresses
+    }
+
+    /// Counts addresses that are in rows which this blacklist does not hold.
+    pub(crate) fn count_elsewhere(&mut self, ipv4_addresses: u64) {
+        self.ipv4_addresses += ipv4_addresses;
+    }
+
+    /// The fingerprint of all rows.
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// How many IPv4 addresses a BLACKLIST of `range` would add; 0 for an IPv6 range.
+    pub fn ipv4_addresses_free(&self, range: Range) -> u64 {
+        let Ends::V4(start, end) = range.ends() else { return 0 };
+        let overlap =
+            |found: &RangeInclusive<u32>| u64::from(end.min(*found.end()) - start.max(*found.start())) + 1;
+        let taken: u64 = self.v4.0.overlapping(start..=end).map(|(found, _)| overlap(found)).sum();
+        u64::from(end - start) + 1 - taken
+    }
+}
+
+fn ipv4_addresses(row: &Row) -> u64 {
+    match row.range.ends() {
+        Ends::V4(start, end) => u64::from(end - start) + 1,
+        Ends::V6(..) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Offset, Timestamp};
+
+    fn range(text: &str) -> Range {
+        text.parse().expect(text)
+    }
+
+    fn cause(command: u64, expires_at: Option<i64>) -> Cause {
+        Cause { command: Offset::new(command), expires_at: expires_at.map(Timestamp::from_millis) }
+    }
+
+    fn shown(blacklist: &Blacklist) -> Vec<String> {
+        blacklist.rows().map(|row| format!("{} by {}", row.range, row.cause.command)).collect()
+    }
+
+    fn written(changes: &Changes) -> Vec<String> {
+        let show = |change| match change {
+            RowChange::Put(row) => format!("{} by {}", row.range, row.cause.command),
+            RowChange::Tombstone(start) => format!("no {start}"),
+        };
+        changes.in_safe_order().map(show).collect()
+    }
+
+    #[test]
+    fn a_row_is_split_around_a_freed_address() {
+        let mut blacklist = Blacklist::default();
+        blacklist.blacklist(range("203.0.113.0/24"), cause(0, None));
+        let changes = blacklist.whitelist(range("203.0.113.7"));
+        assert_eq!(written(&changes), ["203.0.113.8-203.0.113.255 by 0", "203.0.113.0-203.0.113.6 by 0"]);
+        assert_eq!(shown(&blacklist), ["203.0.113.0-203.0.113.6 by 0", "203.0.113.8-203.0.113.255 by 0"]);
+        assert_eq!(blacklist.ipv4_addresses(), 255);
+    }
+
+    #[test]
+    fn a_repeated_or_shorter_ban_changes_nothing() {
+        let mut blacklist = Blacklist::default();
+        blacklist.blacklist(range("203.0.113.0/24"), cause(0, Some(100)));
+        for again in [cause(1, Some(100)), cause(2, Some(50))] {
+            assert!(blacklist.blacklist(range("203.0.113.4/30"), again).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_longer_ban_takes_over_and_joins_what_it_takes() {
+        let mut blacklist = Blacklist::default();
+        blacklist.blacklist(range("10.0.0.5"), cause(0, Some(50)));
+        blacklist.blacklist(range("10.0.0.9"), cause(1, None));
+        blacklist.blacklist(range("10.0.0.12-10.0.0.20"), cause(2, Some(50)));
+        let changes = blacklist.blacklist(range("10.0.0.0-10.0.0.15"), cause(3, Some(100)));
+        assert_eq!(
+            written(&changes),
+            [
+                "10.0.0.16-10.0.0.20 by 2",
+                "10.0.0.10-10.0.0.15 by 3",
+                "10.0.0.0-10.0.0.8 by 3",
+                "no 10.0.0.5",
+                "no 10.0.0.12"
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_end_with_their_family() {
+        let mut blacklist = Blacklist::default();
+        for (first, last) in [
+            (Range::ALL_IPV4, "255.255.255.255"),
+            (Range::ALL_IPV6, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ] {
+            blacklist.blacklist(range(last), cause(0, None));
+            blacklist.blacklist(first, cause(1, None));
+            let changes = blacklist.whitelist(range(last));
+            assert_eq!(written(&changes), [format!("no {last}")]);
+        }
+        assert_eq!(blacklist.row_counts(), RowCounts { ipv4: 1, ipv6: 1 });
+        assert_eq!(blacklist.ipv4_addresses_free(Range::ALL_IPV4), 1);
+    }
+}

@@ -1,0 +1,396 @@
+//! Snapshots: the immutable structure that lookups read, and how it is published.
+//!
+//! There is one [`Publisher`] and any number of [`Reader`]s. A lookup takes no lock, allocates nothing and
+//! waits for nothing; an edit costs the path that it changes, however long the list is.
+
+mod tree;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Cache};
+
+use self::tree::Tree;
+pub use self::tree::Verdict;
+use crate::address::{Address, Ends, Number, Range};
+use crate::record::{Position, Timestamp};
+use crate::view::{Effect, View};
+
+/// The most rows whose expiry is worked off at once, so that commands need not wait for the rest.
+pub const EXPIRY_SLICE_ROWS: usize = 4096;
+/// A wall clock that steps back by no more than this is taken to stand still.
+pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
+
+/// What is blacklisted, at one position and one moment; never changes.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    v4: Tree<u32>,
+    v6: Tree<u128>,
+    position: Position,
+}
+
+impl Snapshot {
+    /// Whether the address is blacklisted.
+    pub fn lookup(&self, address: Address) -> Verdict {
+        match address.ip() {
+            IpAddr::V4(ip) => self.v4.lookup(ip.to_bits()),
+            IpAddr::V6(ip) => self.v6.lookup(ip.to_bits()),
+        }
+    }
+
+    /// The position whose view this snapshot shows.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// What is blacklisted, neighbours merged, IPv4 first, rising. IPv4-mapped addresses are left out of the
+    /// IPv6 ranges, because as addresses they are the IPv4 ones.
+    pub fn ranges(&self) -> impl Iterator<Item = Range> {
+        let v4 = self.v4.ranges().map(|(start, end)| start.range(end));
+        let v6 = self.v6.ranges().map(|(start, end)| start.range(end));
+        v4.chain(v6.flat_map(without_mapped))
+    }
+
+    fn set(&mut self, range: Range, verdict: Verdict) {
+        match range.ends() {
+            Ends::V4(start, end) => self.v4.set(start, end, verdict),
+            Ends::V6(start, end) => self.v6.set(start, end, verdict),
+        }
+    }
+}
+
+fn without_mapped(range: Range) -> impl Iterator<Item = Range> {
+    let (Ends::V6(start, end), Ends::V6(first, last)) = (range.ends(), Range::MAPPED.ends()) else {
+        return [Some(range), None].into_iter().flatten();
+    };
+    let below = first.previous().filter(|below| start <= *below).map(|below| start.range(below.min(end)));
+    let above = last.next().filter(|above| *above <= end).map(|above| start.max(above).range(end));
+    [below, above].into_iter().flatten()
+}
+
+/// The snapshot that the next publish will show: edited in place, sharing all that did not change.
+///
+/// It shows the rows of its view whose expiry lies above its *horizon*, the wall-clock time up to which
+/// expiries have been worked off.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    snapshot: Snapshot,
+    horizon: Timestamp,
+    /// Up to where the expiries before the horizon are worked off: a time, and the last row of that time.
+    swept: (Timestamp, Option<IpAddr>),
+}
+
+impl Draft {
+    /// The draft that shows a view at a wall-clock time.
+    pub fn new(view: &View, wall_now: Timestamp) -> Self {
+        let blocking = || view.blacklist().rows().filter(|row| row.cause.until() > wall_now);
+        let v4 = blocking().filter_map(|row| match row.range.ends() {
+            Ends::V4(start, end) => Some((start, end)),
+            Ends::V6(..) => None,
+        });
+        let v6 = blocking().filter_map(|row| match row.range.ends() {
+            Ends::V6(start, end) => Some((start, end)),
+            Ends::V4(..) => None,
+        });
+        let snapshot =
+            Snapshot { v4: Tree::from_rising(v4), v6: Tree::from_rising(v6), position: view.position() };
+        Self { snapshot, horizon: wall_now, swept: (wall_now, None) }
+    }
+
+    /// Takes in what folding a record did.
+    pub fn apply(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match *effect {
+                Effect::Blacklist { range, until } if until > self.horizon => {
+                    self.snapshot.set(range, Verdict::Blacklisted);
+                }
+                // It is over already, and what the range holds besides blocks as it did.
+                Effect::Blacklist { .. } => {}
+                Effect::Free(range) => self.snapshot.set(range, Verdict::Free),
+            }
+        }
+    }
+
+    /// Works off what expired up to `wall_now`, at most [`EXPIRY_SLICE_ROWS`] rows of it.
+    ///
+    /// A clock that stepped back by more than [`CLOCK_STEP_MAX`] brings the rows back that are not yet over
+    /// by it; within that, what is over stays over.
+    pub fn expire(&mut self, view: &View, wall_now: Timestamp) -> Expiry {
+        if self.horizon.since(wall_now) > CLOCK_STEP_MAX {
+            *self = Self::new(view, wall_now);
+            return Expiry::Done;
+        }
+        self.horizon = self.horizon.max(wall_now);
+        let mut rows = 0;
+        for row in view.expiring(self.swept, self.horizon).take(EXPIRY_SLICE_ROWS) {
+            self.snapshot.set(row.range, Verdict::Free);
+            self.swept = (row.cause.until(), Some(row.range.start()));
+            rows += 1;
+        }
+        if rows == EXPIRY_SLICE_ROWS {
+            return Expiry::More;
+        }
+        self.swept = (self.horizon, None);
+        if rows == 0 { Expiry::Nothing } else { Expiry::Done }
+    }
+
+    /// The snapshot as it stands, at a position.
+    pub fn snapshot(&self, position: Position) -> Arc<Snapshot> {
+        Arc::new(Snapshot { position, ..self.snapshot.clone() })
+    }
+}
+
+/// What a look at the clock did to a draft.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expiry {
+    /// No row expired.
+    Nothing,
+    /// What expired is worked off.
+    Done,
+    /// A slice is worked off; more has expired.
+    More,
+}
+
+/// Makes snapshots visible; there is one for all readers.
+///
+/// A reader lets go of a replaced snapshot whenever it next looks. So that a lookup never pays for freeing
+/// one, the publisher keeps each until nobody else holds it.
+#[derive(Debug)]
+pub struct Publisher {
+    current: Arc<ArcSwapOption<Snapshot>>,
+    retired: Vec<Arc<Snapshot>>,
+}
+
+impl Publisher {
+    /// A publisher that has not published anything, and what readers are made from.
+    pub fn new() -> (Self, Readers) {
+        let current = Arc::new(ArcSwapOption::empty());
+        (Self { current: Arc::clone(&current), retired: Vec::new() }, Readers { current })
+    }
+
+    /// Makes the snapshot the one that every later lookup sees.
+    pub fn publish(&mut self, snapshot: Arc<Snapshot>) {
+        self.retired.extend(self.current.swap(Some(snapshot)));
+        self.free_retired();
+    }
+
+    /// Frees the replaced snapshots that no reader holds any more. To be called now and then, because
+    /// without a publish nothing else does.
+    pub fn free_retired(&mut self) {
+        // A count of one is ours alone: nobody can get a new reference to a replaced snapshot.
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+}
+
+/// Makes [`Reader`]s, one for each thread that looks up.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    current: Arc<ArcSwapOption<Snapshot>>,
+}
+
+impl Readers {
+    /// A reader of its own for the calling thread.
+    pub fn reader(&self) -> Reader {
+        Reader { cache: Cache::new(Arc::clone(&self.current)) }
+    }
+}
+
+/// Sees the newest snapshot.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    cache: Cache<Arc<ArcSwapOption<Snapshot>>, Option<Arc<Snapshot>>>,
+}
+
+impl Reader {
+    /// The newest snapshot; none before the first, which is not the same as an empty blacklist.
+    pub fn snapshot(&mut self) -> Option<&Snapshot> {
+        self.cache.load().as_deref()
+    }
+
+    /// The newest snapshot, to be held over what waits in between. The publisher frees it once it is let go.
+    pub fn hold(&mut self) -> Option<Arc<Snapshot>> {
+        self.cache.load().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::record::{Offset, Record};
+
+    fn record(offset: u64, value: &str) -> Record {
+        let timestamp = Timestamp::from_millis(0);
+        Record { offset: Offset::new(offset), timestamp, key: None, value: Some(value.into()) }
+    }
+
+    fn ban(offset: u64, range: &str, second: u32) -> Record {
+        let expires_at = Timestamp::from_millis(i64::from(second) * 1_000);
+        let value = format!(
+            r#"{{"v":1,"action":"BLACKLIST","range":"{range}","expires_at":"{expires_at}","force":true}}"#
+        );
+        record(offset, &value)
+    }
+
+    fn at(second: u32) -> Timestamp {
+        Timestamp::from_millis(i64::from(second) * 1_000)
+    }
+
+    fn shown(draft: &Draft) -> Vec<String> {
+        draft.snapshot.ranges().map(|range| range.to_string()).collect()
+    }
+
+    fn fold(view: &mut View, draft: &mut Draft, record: &Record) {
+        draft.apply(&view.apply(record).expect("a command of this release").effects);
+    }
+
+    #[test]
+    fn a_row_blocks_until_its_expiry_by_the_wall_clock() {
+        let mut view = View::default();
+        let mut draft = Draft::new(&view, at(0));
+        fold(&mut view, &mut draft, &ban(0, "10.0.0.1", 10));
+        fold(&mut view, &mut draft, &ban(1, "10.0.0.3", 20));
+        fold(&mut view, &mut draft, &record(2, "BLACKLIST 10.0.0.5"));
+        assert_eq!(draft.expire(&view, at(9)), Expiry::Nothing);
+        assert_eq!(shown(&draft), ["10.0.0.1", "10.0.0.3", "10.0.0.5"]);
+        assert_eq!(draft.expire(&view, at(10)), Expiry::Done);
+        assert_eq!(shown(&draft), ["10.0.0.3", "10.0.0.5"]);
+        assert_eq!(shown(&Draft::new(&view, at(10))), shown(&draft));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_brings_bans_back() {
+        let mut view = View::default();
+        let mut draft = Draft::new(&view, at(0));
+        fold(&mut view, &mut draft, &ban(0, "10.0.0.1", 10));
+        assert_eq!(draft.expire(&view, at(15)), Expiry::Done);
+        assert_eq!(draft.expire(&view, at(5)), Expiry::Done);
+        assert_eq!(shown(&draft), ["10.0.0.1"]);
+        assert_eq!(draft.expire(&view, at(10)), Expiry::Done);
+        assert!(shown(&draft).is_empty());
+    }
+
+    #[test]
+    fn a_ban_that_is_over_by_the_wall_clock_leaves_longer_ones_blocked() {
+        let mut view = View::default();
+        let mut draft = Draft::new(&view, at(100));
+        fold(&mut view, &mut draft, &ban(0, "10.0.0.1", 200));
+        fold(&mut view, &mut draft, &ban(1, "10.0.0.0/30", 50));
+        assert_eq!(shown(&draft), ["10.0.0.1"]);
+        assert_eq!(shown(&Draft::new(&view, at(100))), ["10.0.0.1"]);
+    }
+
+    #[test]
+    fn many_expiries_are_worked_off_in_slices() {
+        let mut view = View::default();
+        let mut draft = Draft::new(&view, at(0));
+        let rows = 2 * EXPIRY_SLICE_ROWS + 1;
+        for row in 0..rows {
+            fold(
+                &mut view,
+                &mut draft,
+                &ban(row as u64, &Address::from((2 * row as u32).ip()).to_string(), 10),
+            );
+        }
+        assert_eq!(draft.expire(&view, at(11)), Expiry::More);
+        assert_eq!(shown(&draft).len(), rows - EXPIRY_SLICE_ROWS);
+        // A command in between takes over a row that is still to come, and one that is done.
+        fold(&mut view, &mut draft, &ban(rows as u64, "0.0.0.0/0", 11));
+        assert_eq!(draft.expire(&view, at(12)), Expiry::Done);
+        assert!(shown(&draft).is_empty());
+        assert_eq!(draft.expire(&view, at(13)), Expiry::Nothing);
+    }
+
+    #[test]
+    fn a_small_step_back_in_the_middle_of_a_sweep_loses_no_expiry() {
+        let mut view = View::default();
+        let mut draft = Draft::new(&view, at(0));
+        let rows = 2 * EXPIRY_SLICE_ROWS;
+        for row in 0..rows {
+            let second = if row % 2 == 0 { 9 } else { 10 };
+            fold(
+                &mut view,
+                &mut draft,
+                &ban(row as u64, &Address::from((2 * row as u32).ip()).to_string(), second),
+            );
+        }
+        assert_eq!(draft.expire(&view, at(11)), Expiry::More);
+        let mut wall = Timestamp::from_millis(10_999);
+        while draft.expire(&view, wall) != Expiry::Nothing {
+            wall = Timestamp::from_millis(wall.millis() - 1);
+        }
+        assert!(shown(&draft).is_empty(), "{} are left", shown(&draft).len());
+        // A large step in the middle of a sweep brings back just what is not over.
+        let mut draft = Draft::new(&view, at(8));
+        assert_eq!(draft.expire(&view, at(11)), Expiry::More);
+        draft.expire(&view, at(9));
+        assert_eq!(shown(&draft), shown(&Draft::new(&view, at(9))));
+    }
+
+    #[test]
+    fn mapped_addresses_are_shown_as_what_they_are() {
+        let mut view = View::default();
+        let mut draft = Draft::new(&view, at(0));
+        fold(&mut view, &mut draft, &ban(0, "::/0", 10));
+        let all = ["::-::fffe:ffff:ffff", "::1:0:0:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"];
+        assert_eq!(shown(&draft), all);
+        assert_eq!(draft.snapshot.lookup("::ffff:10.0.0.1".parse().expect("an address")), Verdict::Free);
+    }
+
+    #[test]
+    fn not_ready_is_not_an_empty_blacklist() {
+        let (mut publisher, readers) = Publisher::new();
+        let mut reader = readers.reader();
+        assert!(reader.snapshot().is_none());
+        publisher.publish(Arc::default());
+        assert!(reader.snapshot().is_some());
+    }
+
+    #[test]
+    fn a_replaced_snapshot_is_freed_by_the_publisher_and_not_by_the_last_reader() {
+        let (mut publisher, readers) = Publisher::new();
+        let mut reader = readers.reader();
+        publisher.publish(Arc::default());
+        assert!(reader.snapshot().is_some());
+        publisher.publish(Arc::default());
+        assert_eq!(publisher.retired.len(), 1, "the reader's cache still holds it");
+        assert!(reader.snapshot().is_some());
+        assert_eq!(Arc::strong_count(&publisher.retired[0]), 1, "the reader let go without freeing it");
+        publisher.free_retired();
+        assert!(publisher.retired.is_empty());
+    }
+
+    #[test]
+    fn no_reader_ever_sees_a_mixture() {
+        let (mut publisher, readers) = Publisher::new();
+        let view = View::default();
+        let mut draft = Draft::new(&view, at(0));
+        let stop = AtomicBool::new(false);
+        // At an even position all of these are blacklisted, at an odd one none.
+        let addresses: Vec<Address> = (0..64_u32).map(|at| Address::from((at << 26).ip())).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut reader = readers.reader();
+                    let mut last = Position::START;
+                    while !stop.load(Ordering::Relaxed) {
+                        let Some(snapshot) = reader.snapshot() else { continue };
+                        assert!(snapshot.position() >= last, "positions never go back");
+                        last = snapshot.position();
+                        let even = last.number().is_multiple_of(2);
+                        let expected = if even { Verdict::Blacklisted } else { Verdict::Free };
+                        assert!(addresses.iter().all(|address| snapshot.lookup(*address) == expected));
+                    }
+                });
+            }
+            for position in 0..2_000 {
+                let verdict = if position % 2 == 0 { Verdict::Blacklisted } else { Verdict::Free };
+                addresses.iter().for_each(|address| draft.snapshot.set((*address).into(), verdict));
+                publisher.publish(draft.snapshot(Position::new(position)));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}
