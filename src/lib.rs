@@ -3,6 +3,7 @@
 pub mod address;
 pub mod blacklist;
 pub mod command;
+pub mod log;
 pub mod record;
 pub mod snapshot;
 pub mod table;

@@ -1,0 +1,438 @@
+//! A log in memory that behaves like Kafka where that matters: transactions, fencing, control records,
+//! isolation, compaction, retention, recreation. For tests and simulations; nothing in it is durable.
+//!
+//! What happens to it is decided by its caller alone: it has no thread, no clock and no chance.
+
+mod partition;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use self::partition::{Delivery, Ending, Tombstones, TransactionId};
+use self::partition::{Endings, Partition, Slot};
+use super::{
+    Answer, AppendDone, AppendError, CommandSink, Identity, Log, LogError, Question, Questioner, ReadEvent,
+    Reader, TableWrite, TableWriter, Topic, WriteError,
+};
+use crate::record::{Offset, Position, Record, Timestamp};
+
+#[derive(Debug, Default)]
+struct Inner {
+    commands: Partition,
+    table: Partition,
+    /// The transactions that ended; one that is not here is open.
+    endings: Endings,
+    last_transaction: TransactionId,
+    /// The writer generation that may write the table, and its open transaction.
+    generation: u64,
+    identity: Identity,
+    outage: bool,
+}
+
+/// The log. Clones share their contents.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryLog {
+    inner: Arc<(Mutex<Inner>, Condvar)>,
+}
+
+impl Inner {
+    fn partition(&self, topic: Topic) -> &Partition {
+        match topic {
+            Topic::Commands => &self.commands,
+            Topic::Table => &self.table,
+        }
+    }
+
+    fn partition_mut(&mut self, topic: Topic) -> &mut Partition {
+        match topic {
+            Topic::Commands => &mut self.commands,
+            Topic::Table => &mut self.table,
+        }
+    }
+
+    fn begin(&mut self) -> TransactionId {
+        let id = self.last_transaction.next();
+        self.last_transaction = id;
+        id
+    }
+
+    fn end(&mut self, topic: Topic, id: TransactionId, ending: Ending) {
+        self.endings.insert(id, ending);
+        self.partition_mut(topic).end(id);
+    }
+
+    fn answer(&self, question: Question) -> Answer {
+        if self.outage {
+            return Answer::Failed(question, "the log is down".to_owned());
+        }
+        match question {
+            Question::Ends(topic) => {
+                let partition = self.partition(topic);
+                Answer::Ends(topic, partition.ends())
+            }
+            Question::RecordAt(offset) => {
+                Answer::RecordAt(offset, self.commands.record_at(offset, &self.endings).cloned())
+            }
+            Question::Identity => Answer::Identity(self.identity.clone()),
+        }
+    }
+}
+
+impl MemoryLog {
+    /// An empty log of this name.
+    pub fn new(identity: Identity) -> Self {
+        let inner = Inner { identity, ..Inner::default() };
+        Self { inner: Arc::new((Mutex::new(inner), Condvar::new())) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let result = change(&mut self.lock());
+        self.inner.1.notify_all();
+        result
+    }
+
+    /// Appends one record without a transaction.
+    pub fn append_record(
+        &self,
+        topic: Topic,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Offset {
+        let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+        self.change(|inner| {
+            inner.partition_mut(topic).push(|offset| Slot::Plain(Record { offset, timestamp, key, value }))
+        })
+    }
+
+    /// Begins a transaction of a foreign producer, which no fence concerns.
+    pub fn begin(&self) -> TransactionId {
+        self.change(Inner::begin)
+    }
+
+    /// Appends one record to a transaction.
+    pub fn append_to(
+        &self,
+        id: TransactionId,
+        topic: Topic,
+        timestamp: Timestamp,
+        write: TableWrite,
+    ) -> Offset {
+        let (key, value) = (Some(write.0), write.1);
+        self.change(|inner| {
+            inner
+                .partition_mut(topic)
+                .push(|offset| Slot::Transactional(id, Record { offset, timestamp, key, value }))
+        })
+    }
+
+    /// Ends a transaction, which writes its mark.
+    pub fn end(&self, id: TransactionId, topic: Topic, ending: Ending) {
+        self.change(|inner| inner.end(topic, id, ending));
+    }
+
+    /// What a reader that stands at `from` gets next.
+    ///
+    /// # Errors
+    /// When `from` is not in the log, or the log is down.
+    pub fn read(&self, topic: Topic, from: Position) -> Result<Delivery, LogError> {
+        let inner = self.lock();
+        if inner.outage {
+            return Err(LogError("the log is down".to_owned()));
+        }
+        inner.partition(topic).read(from, &inner.endings)
+    }
+
+    /// Answers a question at once.
+    pub fn answer(&self, question: Question) -> Answer {
+        self.lock().answer(question)
+    }
+
+    /// Compacts the table; also drops its tombstones if they are not to be kept.
+    pub fn compact(&self, tombstones: Tombstones) {
+        self.change(|inner| inner.table.compact(&inner.endings, tombstones));
+    }
+
+    /// Deletes every record before a position, as retention does.
+    pub fn delete_before(&self, topic: Topic, position: Position) {
+        self.change(|inner| inner.partition_mut(topic).delete_before(position));
+    }
+
+    /// Deletes every record from a position on, as an unclean leader election does.
+    pub fn truncate(&self, topic: Topic, position: Position) {
+        self.change(|inner| inner.partition_mut(topic).truncate(position));
+    }
+
+    /// Deletes the topic and creates it again, empty.
+    pub fn recreate(&self, topic: Topic) {
+        self.change(|inner| *inner.partition_mut(topic) = Partition::default());
+    }
+
+    /// Begins or ends an outage: reads and questions fail for as long as it lasts.
+    pub fn set_outage(&self, outage: Outage) {
+        self.change(|inner| inner.outage = outage == Outage::Down);
+    }
+
+    /// Gives the log another name, as a cluster that was restored elsewhere has.
+    pub fn rename(&self, identity: Identity) {
+        self.change(|inner| inner.identity = identity);
+    }
+
+    /// A writer of the table, not yet fencing anybody.
+    pub fn table_writer(&self, clock: fn() -> Timestamp) -> MemoryTableWriter {
+        MemoryTableWriter { log: self.clone(), generation: 0, clock, open: None }
+    }
+
+    /// A place to append commands to.
+    pub fn command_sink(&self, clock: fn() -> Timestamp) -> MemoryCommandSink {
+        MemoryCommandSink { log: self.clone(), clock }
+    }
+}
+
+/// Whether a log can be reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outage {
+    /// It can't.
+    Down,
+    /// It can.
+    Up,
+}
+
+impl Log for MemoryLog {
+    fn open(&self, topic: Topic, from: Position) -> Result<Box<dyn Reader>, LogError> {
+        Ok(Box::new(MemoryReader { log: self.clone(), topic, position: from, end_reported: None }))
+    }
+
+    fn questioner(&self) -> Box<dyn Questioner> {
+        Box::new(self.clone())
+    }
+}
+
+impl Questioner for MemoryLog {
+    fn ask(&mut self, question: Question) -> Answer {
+        self.answer(question)
+    }
+}
+
+/// Reads one topic of a [`MemoryLog`].
+#[derive(Debug)]
+pub struct MemoryReader {
+    log: MemoryLog,
+    topic: Topic,
+    position: Position,
+    end_reported: Option<Position>,
+}
+
+impl MemoryReader {
+    /// What there is to report at once.
+    pub fn report(&mut self) -> Option<ReadEvent> {
+        match self.log.read(self.topic, self.position) {
+            Err(error) => Some(ReadEvent::Failed(error.0)),
+            Ok(Delivery { records, position, at_end }) => {
+                self.position = position;
+                if !records.is_empty() {
+                    return Some(ReadEvent::Records(records));
+                }
+                let news = at_end && self.end_reported != Some(position);
+                self.end_reported = news.then_some(position).or(self.end_reported);
+                news.then_some(ReadEvent::End(position))
+            }
+        }
+    }
+}
+
+impl Reader for MemoryReader {
+    fn poll(&mut self, wait: Duration) -> Option<ReadEvent> {
+        self.report().or_else(|| {
+            let log = self.log.clone();
+            let _woken = log.inner.1.wait_timeout(log.lock(), wait);
+            drop(_woken);
+            self.report()
+        })
+    }
+}
+
+/// Writes the table of a [`MemoryLog`].
+#[derive(Debug)]
+pub struct MemoryTableWriter {
+    log: MemoryLog,
+    generation: u64,
+    clock: fn() -> Timestamp,
+    open: Option<TransactionId>,
+}
+
+impl MemoryTableWriter {
+    /// Writes records in a transaction that stays open, as a writer does that dies before its commit.
+    ///
+    /// # Errors
+    /// When another writer is newer.
+    pub fn write_and_die(&mut self, writes: Vec<TableWrite>) -> Result<(), WriteError> {
+        self.write(writes).map(|id| self.open = Some(id))
+    }
+
+    fn write(&self, writes: Vec<TableWrite>) -> Result<TransactionId, WriteError> {
+        let id = self.log.change(|inner| match inner.generation == self.generation {
+            true => Ok(inner.begin()),
+            false => Err(WriteError::Fenced),
+        })?;
+        for write in writes {
+            self.log.append_to(id, Topic::Table, (self.clock)(), write);
+        }
+        Ok(id)
+    }
+}
+
+impl TableWriter for MemoryTableWriter {
+    fn fence(&mut self) -> Result<(), WriteError> {
+        let generation = &mut self.generation;
+        self.log.change(|inner| {
+            if inner.outage {
+                return Err(WriteError::Unknown("the log is down".to_owned()));
+            }
+            inner.generation += 1;
+            *generation = inner.generation;
+            let open = inner.table.open_transactions();
+            open.into_iter().for_each(|id| inner.end(Topic::Table, id, Ending::Abort));
+            Ok(())
+        })
+    }
+
+    fn commit(&mut self, writes: Vec<TableWrite>) -> Result<(), WriteError> {
+        if self.log.lock().outage {
+            return Err(WriteError::Unknown("the log is down".to_owned()));
+        }
+        let id = self.write(writes)?;
+        self.log.end(id, Topic::Table, Ending::Commit);
+        Ok(())
+    }
+}
+
+/// Appends commands to a [`MemoryLog`].
+#[derive(Clone, Debug)]
+pub struct MemoryCommandSink {
+    log: MemoryLog,
+    clock: fn() -> Timestamp,
+}
+
+impl CommandSink for MemoryCommandSink {
+    fn append(&self, values: Vec<Vec<u8>>, done: AppendDone) {
+        let outcome = self.log.change(|inner| {
+            if inner.outage {
+                return Err(AppendError::Unavailable("the log is down".to_owned()));
+            }
+            let timestamp = (self.clock)();
+            let append = |value| {
+                let record = |offset| Record { offset, timestamp, key: None, value: Some(value) };
+                inner.commands.push(|offset| Slot::Plain(record(offset)))
+            };
+            Ok(values.into_iter().map(append).collect())
+        });
+        done(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+
+    fn now() -> Timestamp {
+        NOW
+    }
+
+    fn write(key: &str, value: Option<&str>) -> TableWrite {
+        (key.into(), value.map(Into::into))
+    }
+
+    fn values(log: &MemoryLog, topic: Topic) -> Vec<String> {
+        let records = log.read(topic, Position::START).expect("the log is up").records;
+        let show = |record: Record| String::from_utf8(record.value.unwrap_or_default()).expect("text");
+        records.into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn an_open_transaction_hides_what_is_behind_it() {
+        let log = MemoryLog::default();
+        log.append_record(Topic::Commands, NOW, None, Some(b"a"));
+        let id = log.begin();
+        log.append_to(id, Topic::Commands, NOW, write("", Some("b")));
+        log.append_record(Topic::Commands, NOW, None, Some(b"c"));
+        assert_eq!(values(&log, Topic::Commands), ["a"]);
+        let Answer::Ends(_, ends) = log.answer(Question::Ends(Topic::Commands)) else { panic!("no ends") };
+        assert_eq!((ends.high, ends.stable), (Position::new(3), Position::new(1)));
+        log.end(id, Topic::Commands, Ending::Abort);
+        assert_eq!(values(&log, Topic::Commands), ["a", "c"]);
+        let delivery = log.read(Topic::Commands, Position::START).expect("the log is up");
+        assert_eq!(delivery.position, Position::new(4), "the mark is passed over");
+    }
+
+    #[test]
+    fn a_new_writer_fences_the_old_one_and_aborts_what_it_left() {
+        let log = MemoryLog::default();
+        let (mut old, mut new) = (log.table_writer(now), log.table_writer(now));
+        old.fence().expect("the log is up");
+        old.commit(vec![write("k", Some("1"))]).expect("it is the newest");
+        old.write_and_die(vec![write("k", Some("2"))]).expect("it is the newest");
+        new.fence().expect("the log is up");
+        assert_eq!(old.commit(vec![write("k", Some("3"))]), Err(WriteError::Fenced));
+        new.commit(vec![write("k", Some("4"))]).expect("it is the newest");
+        assert_eq!(values(&log, Topic::Table), ["1", "4"]);
+    }
+
+    #[test]
+    fn compaction_keeps_the_newest_of_each_key_and_every_offset() {
+        let log = MemoryLog::default();
+        for (key, value) in [("a", "1"), ("b", "2"), ("a", "3"), ("b", ""), ("c", "5"), ("a", "6")] {
+            let value = Some(value.as_bytes()).filter(|value| !value.is_empty());
+            log.append_record(Topic::Table, NOW, Some(key.as_bytes()), value);
+        }
+        log.compact(Tombstones::Kept);
+        assert_eq!(values(&log, Topic::Table), ["", "5", "6"]);
+        log.compact(Tombstones::Dropped);
+        let offsets: Vec<u64> = log
+            .read(Topic::Table, Position::START)
+            .expect("the log is up")
+            .records
+            .iter()
+            .map(|record| record.offset.number())
+            .collect();
+        assert_eq!(offsets, [4, 5]);
+    }
+
+    #[test]
+    fn a_reader_reports_each_end_once_and_fails_outside_the_log() {
+        let log = MemoryLog::default();
+        let mut reader = MemoryReader {
+            log: log.clone(),
+            topic: Topic::Commands,
+            position: Position::START,
+            end_reported: None,
+        };
+        assert_eq!(reader.report(), Some(ReadEvent::End(Position::START)));
+        assert_eq!(reader.report(), None);
+        log.append_record(Topic::Commands, NOW, None, Some(b"a"));
+        assert!(matches!(reader.report(), Some(ReadEvent::Records(records)) if records.len() == 1));
+        assert_eq!(reader.report(), Some(ReadEvent::End(Position::new(1))));
+        log.recreate(Topic::Commands);
+        assert!(matches!(reader.report(), Some(ReadEvent::Failed(_))));
+    }
+
+    #[test]
+    fn retention_and_truncation_move_the_ends() {
+        let log = MemoryLog::default();
+        for _ in 0..5 {
+            log.append_record(Topic::Commands, NOW, None, Some(b"a"));
+        }
+        log.delete_before(Topic::Commands, Position::new(2));
+        log.truncate(Topic::Commands, Position::new(4));
+        assert!(log.read(Topic::Commands, Position::new(1)).is_err());
+        assert_eq!(log.read(Topic::Commands, Position::new(2)).expect("it is there").records.len(), 2);
+        assert!(log.read(Topic::Commands, Position::new(5)).is_err());
+        assert_eq!(log.answer(Question::RecordAt(Offset::new(1))), Answer::RecordAt(Offset::new(1), None));
+    }
+}
