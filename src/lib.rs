@@ -1,10 +1,17 @@
 //! portcullis: an IP blacklist sidecar whose list is a fold over a log of commands.
 
 pub mod address;
+pub mod backoff;
 pub mod blacklist;
+pub mod check;
 pub mod command;
+pub mod ends;
+pub mod feed;
+pub mod follower;
+pub mod live;
 pub mod log;
 pub mod record;
 pub mod snapshot;
+pub mod status;
 pub mod table;
 pub mod view;

@@ -8,5 +8,7 @@
     reason = "each test target uses its own part"
 )]
 
+pub mod follower_rig;
 pub mod oracle;
+pub mod port;
 pub mod strategies;

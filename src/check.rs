@@ -1,0 +1,181 @@
+//! Is the log that is there the one that the view was folded from? Asked before anything is folded.
+//!
+//! Part of both state machines: it only says what to ask, and judges the answers.
+
+use std::time::{Duration, Instant};
+
+use crate::log::{Answer, Ends, Identity, Question, Request};
+use crate::record::Position;
+use crate::table::Anchor;
+
+/// A log that ends before our position is another one, if it still does after so long …
+const BEYOND_END_PATIENCE: Duration = Duration::from_secs(10);
+/// … in so many answers: the end that a new leader tells may lag.
+const BEYOND_END_ANSWERS: u32 = 3;
+
+/// Why a state machine can't go on as it was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// Try again; the reason is for people.
+    Again(String),
+    /// The log no longer holds the commands that come next.
+    Gap(String),
+    /// The log is not the one that the view was folded from.
+    AnotherLog(String),
+}
+
+/// What must hold before a record is folded, and what is known of it.
+#[derive(Debug)]
+pub struct Check {
+    position: Position,
+    anchor: Option<Anchor>,
+    /// The log must still hold everything from here on.
+    reach: Position,
+    ends_fit: bool,
+    beyond_end: Option<(Instant, u32)>,
+    record: Inquiry,
+    /// Whether the record was found missing once, though the ends fit.
+    record_missing: bool,
+    identity: Inquiry,
+    expected: Option<Identity>,
+}
+
+/// One thing to find out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Inquiry {
+    Due,
+    Asked,
+    Done,
+}
+
+impl Inquiry {
+    fn take_due(&mut self) -> bool {
+        let due = *self == Self::Due;
+        if due {
+            *self = Self::Asked;
+        }
+        due
+    }
+
+    fn ask_again(&mut self) {
+        if *self == Self::Asked {
+            *self = Self::Due;
+        }
+    }
+}
+
+impl Check {
+    /// A check that has asked nothing yet, for the view at `position` whose last record is `anchor`. The log
+    /// must still hold everything from `reach` on, and be called as `expected` where that is known.
+    pub fn new(
+        position: Position,
+        anchor: Option<Anchor>,
+        reach: Position,
+        expected: Option<Identity>,
+    ) -> Self {
+        Self {
+            position,
+            anchor,
+            reach,
+            ends_fit: false,
+            beyond_end: None,
+            record_missing: false,
+            record: if anchor.is_some() { Inquiry::Due } else { Inquiry::Done },
+            identity: if expected.is_some() { Inquiry::Due } else { Inquiry::Done },
+            expected,
+        }
+    }
+
+    /// Whether the log is the one.
+    pub fn passed(&self) -> bool {
+        self.ends_fit && self.record == Inquiry::Done && self.identity == Inquiry::Done
+    }
+
+    /// The questions that are due. The anchor is asked for only once the ends fit, because a log whose end
+    /// lags has no record there yet.
+    pub fn questions(&mut self) -> Vec<Request> {
+        let mut questions = Vec::new();
+        if self.identity.take_due() {
+            questions.push(Request::Ask(Question::Identity));
+        }
+        if let Some(anchor) = self.anchor.filter(|_| self.ends_fit && self.record.take_due()) {
+            questions.push(Request::Ask(Question::RecordAt(anchor.offset)));
+        }
+        questions
+    }
+
+    /// Asks again for what was asked and not answered.
+    pub fn ask_again(&mut self) {
+        self.record.ask_again();
+        self.identity.ask_again();
+    }
+
+    /// Judges where the commands log begins and ends.
+    ///
+    /// # Errors
+    /// A gap, or another log.
+    pub fn ends(&mut self, ends: Ends, now: Instant) -> Result<(), Trouble> {
+        let (position, start, high) = (self.position, ends.start, ends.high);
+        if position > high {
+            let (since, answers) = self.beyond_end.get_or_insert((now, 0));
+            *answers += 1;
+            if *answers >= BEYOND_END_ANSWERS && now >= *since + BEYOND_END_PATIENCE {
+                return Err(Trouble::AnotherLog(format!(
+                    "the commands log ends at {high}, before position {position} that was reached in it: it is another log, or it lost its end"
+                )));
+            }
+            return Ok(());
+        }
+        let needed = self.anchor.map_or(self.reach, |anchor| self.reach.min(anchor.offset.position()));
+        if start > needed {
+            return Err(Trouble::Gap(format!(
+                "the commands log begins at {start}; {needed} and later are needed"
+            )));
+        }
+        self.ends_fit = true;
+        Ok(())
+    }
+
+    /// Judges every other answer.
+    ///
+    /// # Errors
+    /// Another log.
+    pub fn answered(&mut self, answer: &Answer) -> Result<(), Trouble> {
+        match answer {
+            Answer::RecordAt(offset, record) => {
+                let Some(anchor) = self.anchor.filter(|anchor| anchor.offset == *offset) else {
+                    return Ok(());
+                };
+                match record {
+                    // Retention may have taken it since the ends were asked for: they are asked for again.
+                    None if !self.record_missing => {
+                        (self.record_missing, self.ends_fit, self.record) = (true, false, Inquiry::Due);
+                    }
+                    Some(record) if Anchor::of(record) == anchor => self.record = Inquiry::Done,
+                    _ => return Err(another_record(anchor)),
+                }
+            }
+            Answer::Identity(found) => {
+                if let Some(expected) = self.expected.as_ref().filter(|expected| *expected != found) {
+                    return Err(Trouble::AnotherLog(format!(
+                        "the table was made from topic {} of cluster {}; this is {} of {}",
+                        expected.commands_topic, expected.cluster_id, found.commands_topic, found.cluster_id
+                    )));
+                }
+                self.identity = Inquiry::Done;
+            }
+            Answer::Failed(Question::RecordAt(_), _) => self.record.ask_again(),
+            Answer::Failed(Question::Identity, _) => self.identity.ask_again(),
+            Answer::Ends(..) | Answer::Failed(Question::Ends(_), _) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The trouble that the record at the anchor's offset is not the one it was.
+pub fn another_record(anchor: Anchor) -> Trouble {
+    Trouble::AnotherLog(format!(
+        "the record at offset {} of the commands log is not the one that was folded: it is another log",
+        anchor.offset
+    ))
+}

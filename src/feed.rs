@@ -1,0 +1,280 @@
+//! Reading the commands from a position on: check that the log is the one, read, and notice when it was
+//! replaced, or when nothing comes although there is more.
+//!
+//! Part of both state machines: it knows positions and anchors, and nothing of views.
+
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+use crate::check::{Check, Trouble, another_record};
+use crate::log::{Answer, Ends, Identity, Question, Request, Topic};
+use crate::record::{Position, Record};
+use crate::table::Anchor;
+use crate::view::DUPLICATE_WINDOW;
+
+/// How often the last folded record is checked while records come …
+const ANCHOR_INTERVAL_BUSY: Duration = Duration::from_secs(5);
+/// … and while none do.
+const ANCHOR_INTERVAL_QUIET: Duration = Duration::from_secs(60);
+/// A reader that stands still below the log's end for so long is replaced …
+const STUCK_PATIENCE: Duration = Duration::from_secs(15);
+/// … and its successor after a wait that begins here …
+const STUCK_AGAIN_FIRST: Duration = Duration::from_secs(30);
+/// … and doubles up to this.
+const STUCK_AGAIN_MAX: Duration = Duration::from_secs(300);
+
+/// The commands from a position on.
+#[derive(Debug)]
+pub struct Feed {
+    /// The next offset to read: before the view's position while ids are being recovered.
+    next: Position,
+    /// What the table says that the log is called.
+    expected: Option<Identity>,
+    state: State,
+    /// Whether anything was read since the reader was opened.
+    moved: bool,
+    /// Where the log began when it was last asked.
+    start: Position,
+    anchor: AnchorWatch,
+    stuck: Stuck,
+}
+
+/// How far the reading has got.
+#[derive(Debug)]
+enum State {
+    /// Nothing is asked and nothing is read.
+    Suspended,
+    /// Whether the log is the one is not known yet.
+    Checking(Box<Check>),
+    /// It is, and is read.
+    Reading,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing.
+    Nothing,
+    /// Send these.
+    Ask(Vec<Request>),
+    /// The log is the one: read it from here.
+    Open(Position),
+    /// Close the reader and check the log again.
+    Recheck,
+}
+
+/// The check of a folded record that goes on while following.
+///
+/// Asked for is the record that was the last one when the check before succeeded, not the newest: if the
+/// log was replaced without an error, the newest may already be the other log's.
+#[derive(Debug, Default)]
+struct AnchorWatch {
+    watched: Option<Anchor>,
+    /// What is asked for, and the record to watch once that is found.
+    asked: Option<(Anchor, Option<Anchor>)>,
+    checked: Option<Instant>,
+    records_since: bool,
+}
+
+/// Notices a reader that stands still although there is more to read.
+#[derive(Debug)]
+struct Stuck {
+    at: Option<(Position, Instant, u32)>,
+    patience: Duration,
+    again: Backoff,
+}
+
+impl Feed {
+    /// From the log's first record.
+    pub fn from_start(seed: u64) -> Self {
+        Self::new(Position::START, None, seed)
+    }
+
+    /// From a table's watermark at `position`, after recovering the ids before it.
+    pub fn from_table(position: Position, expected: Identity, seed: u64) -> Self {
+        Self::new(position.back(DUPLICATE_WINDOW), Some(expected), seed)
+    }
+
+    fn new(next: Position, expected: Option<Identity>, seed: u64) -> Self {
+        Self {
+            next,
+            expected,
+            state: State::Suspended,
+            moved: false,
+            start: Position::START,
+            anchor: AnchorWatch::default(),
+            stuck: Stuck {
+                at: None,
+                patience: STUCK_PATIENCE,
+                again: Backoff::new(STUCK_AGAIN_FIRST, STUCK_AGAIN_MAX, seed),
+            },
+        }
+    }
+
+    /// Whether it reads a log that is known to be the one.
+    pub const fn is_reading(&self) -> bool {
+        matches!(self.state, State::Reading)
+    }
+
+    /// Stops asking, after the reader failed; says whether that reader had read anything.
+    pub fn suspend(&mut self) -> bool {
+        self.state = State::Suspended;
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Begins to ask whether the log is the one, for the view with this position and anchor. Until it is
+    /// known, nothing may be read.
+    pub fn begin_check(&mut self, position: Position, anchor: Option<Anchor>) -> Vec<Request> {
+        let mut check = Check::new(position, anchor, self.next, self.expected.clone());
+        let questions = check.questions();
+        self.state = State::Checking(Box::new(check));
+        self.anchor = AnchorWatch { watched: anchor, ..AnchorWatch::default() };
+        self.stuck.at = None;
+        questions
+    }
+
+    /// Notes that records were read.
+    pub fn progress(&mut self, records: &[Record]) {
+        if let Some(last) = records.last() {
+            self.reached(last.offset.next());
+            self.anchor.records_since = true;
+        }
+    }
+
+    /// Notes that everything before a position was read.
+    pub fn reached(&mut self, position: Position) {
+        self.moved |= position > self.next;
+        self.next = self.next.max(position);
+        self.stuck.at = None;
+        self.stuck.patience = STUCK_PATIENCE;
+        self.stuck.again.reset();
+    }
+
+    /// Asks again for what was asked and not answered.
+    pub fn ask_again(&mut self) {
+        self.anchor.ask_again();
+        if let State::Checking(check) = &mut self.state {
+            check.ask_again();
+        }
+    }
+
+    /// Asks what is due; `anchor` is the last record that was folded.
+    pub fn tick(&mut self, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
+        match &mut self.state {
+            State::Suspended => Vec::new(),
+            State::Checking(check) => check.questions(),
+            State::Reading => self.anchor.tick(anchor, now),
+        }
+    }
+
+    /// Takes in an answer; `position_asked` is the position of the fold when the question was sent.
+    ///
+    /// # Errors
+    /// When the log is not the one, or does not reach back far enough.
+    pub fn answered(
+        &mut self,
+        answer: &Answer,
+        position_asked: Position,
+        now: Instant,
+    ) -> Result<Next, Trouble> {
+        if let Answer::Ends(Topic::Commands, ends) = answer {
+            self.start = ends.start;
+        }
+        let check = match &mut self.state {
+            State::Suspended => return Ok(Next::Nothing),
+            State::Reading => return self.answered_while_reading(answer, position_asked, now),
+            State::Checking(check) => check,
+        };
+        if let Answer::Ends(Topic::Commands, ends) = answer {
+            check.ends(*ends, now)?;
+        }
+        check.answered(answer)?;
+        if !check.passed() {
+            return Ok(match answer {
+                // What failed is asked again with the next tick, not at once.
+                Answer::Failed(..) => Next::Nothing,
+                _ => Next::Ask(check.questions()),
+            });
+        }
+        self.state = State::Reading;
+        self.anchor.checked = Some(now);
+        Ok(Next::Open(self.next))
+    }
+
+    fn answered_while_reading(
+        &mut self,
+        answer: &Answer,
+        position_asked: Position,
+        now: Instant,
+    ) -> Result<Next, Trouble> {
+        match answer {
+            Answer::Ends(Topic::Commands, ends) => {
+                let truncated = ends.high < position_asked;
+                let recheck = truncated || self.stuck.answered(self.next, *ends, now);
+                Ok(if recheck { Next::Recheck } else { Next::Nothing })
+            }
+            Answer::RecordAt(offset, record) => {
+                let Some((asked, next)) = self.anchor.asked.take_if(|(asked, _)| asked.offset == *offset)
+                else {
+                    return Ok(Next::Nothing);
+                };
+                match record {
+                    Some(record) if Anchor::of(record) != asked => return Err(another_record(asked)),
+                    // The log lost its end, or is another one: the full check tells.
+                    None if asked.offset.position() >= self.start => return Ok(Next::Recheck),
+                    // Retention took it. What is behind it was read without a break, so reading goes on.
+                    Some(_) | None => (self.anchor.watched, self.anchor.checked) = (next, Some(now)),
+                }
+                Ok(Next::Nothing)
+            }
+            Answer::Failed(Question::RecordAt(_), _) => {
+                self.anchor.ask_again();
+                Ok(Next::Nothing)
+            }
+            _ => Ok(Next::Nothing),
+        }
+    }
+}
+
+impl AnchorWatch {
+    fn tick(&mut self, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
+        let Some(watched) = self.watched else {
+            (self.watched, self.checked) = (anchor, Some(now));
+            return Vec::new();
+        };
+        let interval = if self.records_since { ANCHOR_INTERVAL_BUSY } else { ANCHOR_INTERVAL_QUIET };
+        let due = self.asked.is_none() && self.checked.is_none_or(|checked| now >= checked + interval);
+        if !due {
+            return Vec::new();
+        }
+        (self.asked, self.records_since) = (Some((watched, anchor)), false);
+        vec![Request::Ask(Question::RecordAt(watched.offset))]
+    }
+
+    /// Asks for the same record again soon: it must not get away because one answer failed.
+    fn ask_again(&mut self) {
+        if self.asked.take().is_some() {
+            self.records_since = true;
+        }
+    }
+}
+
+impl Stuck {
+    /// Whether the reader has stood still for too long, in two answers, below where it could get to.
+    fn answered(&mut self, next: Position, ends: Ends, now: Instant) -> bool {
+        if next >= ends.stable {
+            self.at = None;
+            return false;
+        }
+        let (since, answers) = match self.at {
+            Some((at, since, answers)) if at == next => (since, answers + 1),
+            _ => (now, 1),
+        };
+        self.at = Some((next, since, answers));
+        let stuck = answers >= 2 && now >= since + self.patience;
+        if stuck {
+            self.patience = STUCK_AGAIN_FIRST + self.again.wait();
+        }
+        stuck
+    }
+}

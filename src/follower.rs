@@ -1,0 +1,380 @@
+//! The follower: brings a view to the end of the commands log and keeps it there.
+//!
+//! A state machine: events and two clocks go in, effects come out. It does no I/O, spawns nothing and reads
+//! no clock, so that a simulation can drive it through every fault in any order.
+//!
+//! It bootstraps (from the table, or from the log's beginning), checks that the log is the one that the view
+//! was folded from, catches up, publishes, and follows. Whatever goes wrong on the way, the view that was
+//! published last stays served.
+
+mod bootstrap;
+mod fold;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::bootstrap::Loading;
+use crate::backoff::Backoff;
+use crate::check::Trouble;
+use crate::command::CommandError;
+use crate::ends::EndsWatch;
+use crate::feed::{Feed, Next};
+use crate::live::Live;
+use crate::log::{Answer, Ends, Event, Question, ReadEvent, Request, Session, Topic};
+use crate::record::{Offset, Position, Timestamp};
+use crate::snapshot::{Draft, Expiry, Snapshot};
+use crate::status::{Alarm, Degraded, Detail, Phase, Status};
+use crate::table::Anchor;
+use crate::view::{RefusedCounts, View};
+
+/// A bootstrap that has read nothing for so long begins again.
+pub const PROGRESS_DEADLINE: Duration = Duration::from_secs(30);
+/// The longest wait between two tries to bootstrap; in alarm, and behind a command of the future, every wait.
+pub const BOOTSTRAP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// The longest first wait after a reader that failed before it had read anything.
+pub const READER_WAIT_FIRST: Duration = Duration::from_millis(500);
+
+/// Where a view comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// From the table, then from the commands behind its watermark.
+    Table,
+    /// From the commands, beginning with the first.
+    Commands,
+}
+
+/// How to follow.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where a view comes from.
+    pub source: Source,
+    /// Offsets to pass over; with a table, its watermark says it instead.
+    pub skip_offsets: BTreeSet<Offset>,
+    /// What the jitter is drawn from.
+    pub seed: u64,
+}
+
+/// What the follower wants done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Something about the log.
+    Log(Request),
+    /// Make this snapshot the one that lookups see.
+    Publish(Arc<Snapshot>),
+    /// Tell people of a record that is no command.
+    Undecodable(Offset, CommandError),
+    /// Send [`Event::Tick`] as soon as nothing else is to be done: there is more work than one turn takes.
+    TickSoon,
+}
+
+/// Brings a view to the end of the commands log and keeps it there.
+pub struct Follower {
+    settings: Settings,
+    live: Arc<Live>,
+    status: Arc<Status>,
+    detail: Detail,
+    /// What the next snapshot will be; none before the first.
+    draft: Option<Draft>,
+    stage: Stage,
+    session: Session,
+    ends: EndsWatch,
+    backoff: Backoff,
+    effects: Vec<Effect>,
+}
+
+/// What the follower is at.
+enum Stage {
+    /// Nothing, until it is time to bootstrap (again); for ever if there is no time.
+    Waiting(Option<Instant>),
+    /// Reading the table.
+    Loading(Box<Loading>),
+    /// Reading the commands, towards the end of the log or at it.
+    Reading(Box<Reading>),
+}
+
+/// The commands being read, and the view that is being caught up; none once it is the one that is served.
+struct Reading {
+    feed: Feed,
+    candidate: Option<Candidate>,
+    /// When the log is to be checked again after its reader failed.
+    resume_at: Option<Instant>,
+    /// How long to wait after a reader that failed before it had read anything.
+    waits: Backoff,
+}
+
+/// A view that is not served yet, and what was refused on its way.
+#[derive(Debug, Default)]
+struct Candidate {
+    view: View,
+    refused: RefusedCounts,
+}
+
+/// Both clocks, as the event came with them.
+#[derive(Clone, Copy)]
+struct Clocks {
+    now: Instant,
+    wall: Timestamp,
+}
+
+impl Reading {
+    fn new(feed: Feed, candidate: Candidate, seed: u64) -> Self {
+        let waits = Backoff::new(READER_WAIT_FIRST, BOOTSTRAP_WAIT_MAX, seed);
+        Self { feed, candidate: Some(candidate), resume_at: None, waits }
+    }
+
+    /// Position and anchor of the view that is folded into.
+    fn place(&self, live: &Live) -> (Position, Option<Anchor>) {
+        let place = |view: &View| (view.position(), view.anchor());
+        match &self.candidate {
+            Some(candidate) => place(&candidate.view),
+            None => live.with_view(place),
+        }
+    }
+}
+
+impl Follower {
+    /// A follower that serves nothing yet; it begins with the first event.
+    pub fn new(settings: Settings, live: Arc<Live>, status: Arc<Status>, now: Instant) -> Self {
+        let backoff = Backoff::new(Duration::from_secs(1), BOOTSTRAP_WAIT_MAX, settings.seed);
+        Self {
+            settings,
+            live,
+            status,
+            detail: Detail::default(),
+            draft: None,
+            stage: Stage::Waiting(Some(now)),
+            session: Session::default(),
+            ends: EndsWatch::new(now),
+            backoff,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes in one event, with the monotonic and the wall clock.
+    pub fn handle(&mut self, event: Event, now: Instant, wall: Timestamp) -> Vec<Effect> {
+        let clocks = Clocks { now, wall };
+        match event {
+            Event::Tick => self.tick(clocks),
+            Event::Read(topic, session, event) if session == self.session => self.read(topic, event, clocks),
+            // An earlier reader's last words.
+            Event::Read(..) => {}
+            Event::Answered(answer) => self.answered(answer, clocks),
+        }
+        self.report();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn tick(&mut self, clocks: Clocks) {
+        self.expire(clocks.wall);
+        self.ask_ends(clocks.now);
+        self.renew_questioner(clocks.now);
+        match &mut self.stage {
+            Stage::Waiting(Some(until)) if *until <= clocks.now => self.begin(clocks),
+            Stage::Waiting(_) => {}
+            Stage::Loading(loading) => {
+                let outcome = loading.tick(clocks.now);
+                self.settle(outcome, clocks);
+            }
+            Stage::Reading(reading) if reading.resume_at.is_some_and(|at| at <= clocks.now) => {
+                self.recheck(clocks);
+            }
+            Stage::Reading(reading) => {
+                let (_, anchor) = reading.place(&self.live);
+                let requests = reading.feed.tick(anchor, clocks.now);
+                self.request(requests);
+            }
+        }
+    }
+
+    /// Lets what is over by the wall clock go, a slice at a time.
+    fn expire(&mut self, wall: Timestamp) {
+        let Some(draft) = &mut self.draft else { return };
+        let (expiry, position) = self.live.with_view(|view| (draft.expire(view, wall), view.position()));
+        if expiry != Expiry::Nothing {
+            self.effects.push(Effect::Publish(draft.snapshot(position)));
+        }
+        if expiry == Expiry::More {
+            self.effects.push(Effect::TickSoon);
+        }
+    }
+
+    fn ask_ends(&mut self, now: Instant) {
+        let question = self.ends.ask(self.live.with_view(View::position), now);
+        self.request(question);
+    }
+
+    fn renew_questioner(&mut self, now: Instant) {
+        if self.ends.is_silent(now) {
+            if let Stage::Reading(reading) = &mut self.stage {
+                reading.feed.ask_again();
+            }
+            self.request([Request::RenewQuestioner]);
+        }
+    }
+
+    fn read(&mut self, topic: Topic, event: ReadEvent, clocks: Clocks) {
+        match (&mut self.stage, topic) {
+            (Stage::Loading(loading), Topic::Table) => {
+                let outcome = loading.read(event, clocks.now);
+                self.settle(outcome, clocks);
+            }
+            (Stage::Reading(_), Topic::Commands) => self.read_commands(event, clocks),
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, answer: Answer, clocks: Clocks) {
+        match &answer {
+            Answer::Failed(question, reason) => {
+                self.detail.message = Some(reason.clone());
+                if *question == Question::Ends(Topic::Commands) {
+                    self.ends.failed();
+                }
+            }
+            Answer::Ends(Topic::Commands, ends) => self.note_ends(*ends, clocks.now),
+            _ => self.ends.heard(clocks.now),
+        }
+        let Stage::Reading(reading) = &mut self.stage else { return };
+        match reading.feed.answered(&answer, self.ends.position_asked(), clocks.now) {
+            Ok(Next::Nothing) => {}
+            Ok(Next::Ask(requests)) => self.request(requests),
+            Ok(Next::Open(from)) => {
+                let request = self.open(Topic::Commands, from);
+                self.request([request]);
+            }
+            Ok(Next::Recheck) => self.recheck(clocks),
+            Err(trouble) => self.stumble(trouble, clocks),
+        }
+        self.prove();
+    }
+
+    fn note_ends(&mut self, ends: Ends, now: Instant) {
+        self.ends.heard(now);
+        self.status.set_log_end(ends.high);
+        let hidden = self.ends.answered(ends, now);
+        match self.detail.degraded {
+            None if hidden => self.detail.degraded = Some(Degraded::OpenTransaction),
+            Some(Degraded::OpenTransaction) if !hidden => self.detail.degraded = None,
+            _ => {}
+        }
+    }
+
+    /// Notes the time since which the served view is known to be at the end of the log. Only a view whose
+    /// log was checked proves anything: a recreated topic may happen to be just as long.
+    fn prove(&mut self) {
+        if let Stage::Reading(reading) = &self.stage
+            && reading.candidate.is_none()
+            && reading.feed.is_reading()
+            && let Some(proven) = self.ends.reached(self.live.with_view(View::position))
+        {
+            self.status.set_proven(proven);
+            self.detail.message = None;
+        }
+    }
+
+    /// Begins a bootstrap.
+    fn begin(&mut self, clocks: Clocks) {
+        match self.settings.source {
+            Source::Table => {
+                let request = self.open(Topic::Table, Position::START);
+                self.enter(
+                    Phase::Loading,
+                    Stage::Loading(Box::new(Loading::new(clocks.now, self.settings.seed))),
+                );
+                self.request([request]);
+            }
+            Source::Commands => {
+                let view = View::new(self.settings.skip_offsets.clone());
+                let (candidate, seed) = (Candidate { view, ..Candidate::default() }, self.settings.seed);
+                self.catch_up(Reading::new(Feed::from_start(seed), candidate, seed), clocks);
+            }
+        }
+    }
+
+    fn catch_up(&mut self, reading: Reading, clocks: Clocks) {
+        self.enter(Phase::CatchingUp, Stage::Reading(Box::new(reading)));
+        self.recheck(clocks);
+    }
+
+    /// Goes on with what a bootstrap step came to.
+    fn settle(&mut self, outcome: Result<Option<Reading>, Trouble>, clocks: Clocks) {
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(reading)) => {
+                self.request([Request::Close(Topic::Table)]);
+                self.catch_up(reading, clocks);
+            }
+            Err(trouble) => self.stumble(trouble, clocks),
+        }
+    }
+
+    /// Closes the reader and asks again whether the log is the one; nothing is folded until it is.
+    fn recheck(&mut self, clocks: Clocks) {
+        self.session = self.session.next();
+        self.request([Request::Close(Topic::Commands), Request::DropAnswers]);
+        self.ends.forget();
+        let Stage::Reading(reading) = &mut self.stage else { return };
+        reading.resume_at = None;
+        let (position, anchor) = reading.place(&self.live);
+        let requests = reading.feed.begin_check(position, anchor);
+        self.request(requests);
+        self.ask_ends(clocks.now);
+    }
+
+    /// Gives up what is under way, and says why; what is served stays.
+    fn stumble(&mut self, trouble: Trouble, clocks: Clocks) {
+        self.session = self.session.next();
+        self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands)]);
+        let mut wait = Some(self.backoff.wait());
+        self.detail.phase = if self.draft.is_some() { Phase::Following } else { Phase::Connecting };
+        self.detail.message = Some(match trouble {
+            Trouble::Again(reason) => reason,
+            Trouble::Gap(reason) => {
+                self.detail.degraded = Some(Degraded::Gap);
+                reason
+            }
+            Trouble::AnotherLog(reason) => {
+                self.detail.alarm = Some(Alarm::AnotherLog);
+                let from_table = self.settings.source == Source::Table;
+                wait = from_table.then(|| BOOTSTRAP_WAIT_MAX.div_f64(2.0) + self.backoff.wait());
+                reason
+            }
+        });
+        self.stage = Stage::Waiting(wait.map(|wait| clocks.now + wait));
+    }
+
+    fn enter(&mut self, phase: Phase, stage: Stage) {
+        self.detail.phase = phase;
+        self.detail.records_read = 0;
+        self.stage = stage;
+    }
+
+    fn open(&mut self, topic: Topic, from: Position) -> Request {
+        self.session = self.session.next();
+        Request::Read(topic, self.session, from)
+    }
+
+    fn request(&mut self, requests: impl IntoIterator<Item = Request>) {
+        self.effects.extend(requests.into_iter().map(Effect::Log));
+    }
+
+    /// Writes the status anew if it changed.
+    fn report(&mut self) {
+        let totals = self.live.totals();
+        self.detail.position = totals.position;
+        self.detail.rows = totals.rows;
+        self.detail.fingerprint = totals.fingerprint;
+        self.detail.refused = totals.refused;
+        if let Stage::Loading(loading) = &self.stage {
+            self.detail.records_read = loading.records_read();
+        }
+        let mut shown = self.detail.clone();
+        if shown.alarm.is_some() {
+            shown.phase = Phase::Alarm;
+        }
+        if *self.status.detail() != shown {
+            self.status.set_detail(shown);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Folding what is read, into a view that catches up or into the one that is served; and stopping at a
+//! command of the future.
+
+use std::time::Duration;
+
+use super::{BOOTSTRAP_WAIT_MAX, Candidate, Clocks, Effect, Follower, Source, Stage};
+use crate::check::Trouble;
+use crate::log::{ReadEvent, Request, Topic};
+use crate::record::{Position, Record};
+use crate::snapshot::Draft;
+use crate::status::{Degraded, Detail, Phase};
+use crate::view::{FutureCommand, View};
+
+/// The most records that are folded under the view's mutex at once, and shown by one snapshot.
+const PUBLISH_RECORDS_MAX: usize = 128;
+
+impl Follower {
+    pub(super) fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
+        let Stage::Reading(reading) = &mut self.stage else { return };
+        match event {
+            ReadEvent::Failed(reason) => {
+                self.detail.message = Some(reason);
+                self.pause(clocks);
+            }
+            ReadEvent::Records(records) => {
+                reading.feed.progress(&records);
+                let caught_up = reading.candidate.is_none();
+                let future = if caught_up { self.fold_live(&records) } else { self.fold_candidate(&records) };
+                if let Some(future) = future {
+                    self.stop_at(&future, clocks);
+                }
+            }
+            ReadEvent::End(position) => {
+                reading.feed.reached(position);
+                // The end of a log whose new leader lags: the ids before the table are not all read yet.
+                let early = |candidate: &mut Candidate| position >= candidate.view.position();
+                let caught_up = reading.candidate.is_none();
+                match reading.candidate.take_if(early) {
+                    Some(candidate) => self.go_live(candidate, position, clocks),
+                    None if caught_up => self.advance(position),
+                    None => {}
+                }
+            }
+        }
+        self.prove();
+    }
+
+    /// Closes the reader that failed. The log is checked again at once if that reader had read anything, else
+    /// after a wait, so that a reader that always fails does not become a loop.
+    fn pause(&mut self, clocks: Clocks) {
+        let Stage::Reading(reading) = &mut self.stage else { return };
+        let wait = if reading.feed.suspend() {
+            reading.waits.reset();
+            Duration::ZERO
+        } else {
+            reading.waits.wait()
+        };
+        reading.resume_at = Some(clocks.now + wait);
+        self.request([Request::Close(Topic::Commands)]);
+        if wait.is_zero() {
+            self.recheck(clocks);
+        }
+    }
+
+    fn fold_candidate(&mut self, records: &[Record]) -> Option<FutureCommand> {
+        let Stage::Reading(reading) = &mut self.stage else { return None };
+        let candidate = reading.candidate.as_mut()?;
+        self.detail.records_read += records.len() as u64;
+        for record in records {
+            if record.offset.position() < candidate.view.position() {
+                candidate.view.remember(record);
+                continue;
+            }
+            match candidate.view.apply(record) {
+                Err(future) => return Some(future),
+                Ok(applied) => {
+                    if let Err(refusal) = applied.outcome {
+                        candidate.refused.count(refusal);
+                    }
+                    self.effects
+                        .extend(applied.undecodable.map(|why| Effect::Undecodable(record.offset, why)));
+                }
+            }
+        }
+        None
+    }
+
+    fn fold_live(&mut self, records: &[Record]) -> Option<FutureCommand> {
+        let draft = self.draft.as_mut()?;
+        for records in records.chunks(PUBLISH_RECORDS_MAX) {
+            let folded = self.live.fold(records, draft);
+            self.effects.push(Effect::Publish(draft.snapshot(self.live.with_view(View::position))));
+            let tell = folded.undecodable.into_iter().map(|(offset, why)| Effect::Undecodable(offset, why));
+            self.effects.extend(tell);
+            if folded.future.is_some() {
+                return folded.future;
+            }
+        }
+        None
+    }
+
+    fn advance(&mut self, position: Position) {
+        let Some(draft) = &self.draft else { return };
+        if self.live.with_view(View::position) < position {
+            self.live.advance_to(position);
+            self.effects.push(Effect::Publish(draft.snapshot(position)));
+        }
+    }
+
+    /// Serves a view that has caught up, unless that would take what is served back.
+    fn go_live(&mut self, mut candidate: Candidate, end: Position, clocks: Clocks) {
+        candidate.view.advance_to(end);
+        let served = self.draft.is_some().then(|| self.live.with_view(View::position));
+        let behind = served.is_some_and(|served| candidate.view.position() < served);
+        if behind && self.detail.alarm.is_none() {
+            let reason = format!(
+                "the table leads to position {} only, before the one that is served",
+                candidate.view.position()
+            );
+            return self.stumble(Trouble::Again(reason), clocks);
+        }
+        self.serve(candidate, clocks);
+        self.detail.phase = Phase::Following;
+        self.backoff.reset();
+    }
+
+    fn serve(&mut self, candidate: Candidate, clocks: Clocks) {
+        let draft = Draft::new(&candidate.view, clocks.wall);
+        self.effects.push(Effect::Publish(draft.snapshot(candidate.view.position())));
+        self.draft = Some(draft);
+        self.live.replace(candidate.view, candidate.refused);
+        self.detail = Detail { ready: true, records_read: self.detail.records_read, ..Detail::default() };
+    }
+
+    /// Stops folding at a command of the future, and keeps serving what is before it.
+    fn stop_at(&mut self, future: &FutureCommand, clocks: Clocks) {
+        let candidate = match &mut self.stage {
+            Stage::Reading(reading) => reading.candidate.take(),
+            _ => None,
+        };
+        let served = self.draft.is_some().then(|| self.live.with_view(View::position));
+        if let Some(candidate) =
+            candidate.filter(|it| served.is_none_or(|served| it.view.position() > served))
+        {
+            self.serve(candidate, clocks);
+        }
+        self.detail.phase = Phase::Following;
+        self.detail.degraded = Some(Degraded::FutureCommand(future.offset));
+        self.detail.message =
+            Some(format!("{future}: upgrade portcullis, or tell it to pass over that offset"));
+        self.request([Request::Close(Topic::Commands)]);
+        self.session = self.session.next();
+        // With a table, an operator can lead around the command; without one, only a restart does.
+        let again = clocks.now + BOOTSTRAP_WAIT_MAX.div_f64(2.0) + self.backoff.wait();
+        self.stage = Stage::Waiting((self.settings.source == Source::Table).then_some(again));
+    }
+}

@@ -1,0 +1,407 @@
+//! The view that is being served, shared: the follower folds into it, everybody else asks it.
+//!
+//! It stands behind one mutex that lookups never take. Whoever must see every row copies them slice by
+//! slice, and what changes meanwhile is written down and applied at the end, so that a publish never waits
+//! for a walk over the whole list.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::address::Range;
+use crate::blacklist::RowCounts;
+use crate::command::{Command, CommandError, CommandId};
+use crate::record::{Offset, Position, Record, Timestamp};
+use crate::snapshot::Draft;
+use crate::table::{Fingerprint, Row, RowChange};
+use crate::view::{Applied, FutureCommand, Refusal, RefusedCounts, View};
+
+/// The most rows that are copied under the mutex at once.
+pub const WALK_SLICE_ROWS: usize = 4096;
+/// How many of the newest commands' outcomes are remembered, for writers that wait for them.
+pub const OUTCOMES_MAX: usize = 16_384;
+
+/// What folding one command did, as its sender is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// Why it was refused, if it was.
+    pub refused: Option<Refusal>,
+    /// How many rows it changed.
+    pub rows_changed: u64,
+    /// How many addresses it blacklisted (or gave a longer ban) or freed.
+    pub addresses_changed: u128,
+}
+
+impl From<&Applied> for Outcome {
+    fn from(applied: &Applied) -> Self {
+        Self {
+            refused: applied.outcome.err(),
+            rows_changed: applied.rows_changed,
+            addresses_changed: applied.addresses_changed,
+        }
+    }
+}
+
+/// A copy of all rows, as of one position.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RowsCopy {
+    /// The rows, IPv4 first, by rising start.
+    pub rows: Vec<Row>,
+    /// The position that they are the view's at.
+    pub position: Position,
+}
+
+/// What the follower reports of the view after folding.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Totals {
+    /// The next offset to fold.
+    pub position: Position,
+    /// How many rows there are.
+    pub rows: RowCounts,
+    /// Their fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Refused records since the start.
+    pub refused: RefusedCounts,
+}
+
+/// What folding some records met.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Folded {
+    /// The records that are no commands, and why.
+    pub undecodable: Vec<(Offset, CommandError)>,
+    /// The command of the future that stopped the fold.
+    pub future: Option<FutureCommand>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    view: View,
+    refused: RefusedCounts,
+    outcomes: VecDeque<(Offset, Outcome)>,
+    /// What changed since the walk under way began; none while there is no walk.
+    changed_since: Option<Vec<RowChange>>,
+}
+
+/// The view that is being served.
+#[derive(Debug, Default)]
+pub struct Live {
+    inner: Mutex<Inner>,
+    /// Held for as long as a walk over all rows takes: there is one at a time.
+    walk: Mutex<()>,
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while folding ends the follower; what others may still read is whole up to then.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the view by one that was loaded and caught up elsewhere, with what was refused on its way.
+    pub fn replace(&self, view: View, refused: RefusedCounts) {
+        let mut inner = self.lock();
+        // A walk under way would mix two views; this tells it to begin again.
+        inner.changed_since = None;
+        inner.outcomes.clear();
+        inner.refused = refused;
+        let old = std::mem::replace(&mut inner.view, view);
+        drop(inner);
+        // Letting go of a large view takes longer than anybody should wait for the mutex.
+        drop(old);
+    }
+
+    /// Folds records in order and lets the draft follow. Records before the view's position are passed over;
+    /// a command of the future stops the fold, with everything before it folded.
+    pub fn fold(&self, records: &[Record], draft: &mut Draft) -> Folded {
+        let mut inner = self.lock();
+        let mut folded = Folded::default();
+        for record in records {
+            if record.offset.position() < inner.view.position() {
+                continue;
+            }
+            match inner.view.apply(record) {
+                Ok(applied) => {
+                    draft.apply(&applied.effects);
+                    inner.note(record.offset, &applied);
+                    folded.undecodable.extend(applied.undecodable.map(|error| (record.offset, error)));
+                }
+                Err(future) => {
+                    folded.future = Some(future);
+                    break;
+                }
+            }
+        }
+        folded
+    }
+
+    /// Looks at the view, briefly.
+    pub fn with_view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.lock().view)
+    }
+
+    /// Moves the position over offsets that hold no record; never back.
+    pub fn advance_to(&self, position: Position) {
+        self.lock().view.advance_to(position);
+    }
+
+    /// Position, row counts, fingerprint and refusals.
+    pub fn totals(&self) -> Totals {
+        let inner = self.lock();
+        let blacklist = inner.view.blacklist();
+        Totals {
+            position: inner.view.position(),
+            rows: blacklist.row_counts(),
+            fingerprint: blacklist.fingerprint(),
+            refused: inner.refused,
+        }
+    }
+
+    /// How many IPv4 addresses are blacklisted, as the breadth rule counts them.
+    pub fn ipv4_addresses(&self) -> u64 {
+        self.lock().view.blacklist().ipv4_addresses()
+    }
+
+    /// The offset of the command that carried this id, while it counts as a duplicate.
+    pub fn carried(&self, id: &CommandId) -> Option<Offset> {
+        self.lock().view.carried(id)
+    }
+
+    /// What folding the command at this offset did; none when it is not folded yet, or long ago.
+    pub fn outcome(&self, offset: Offset) -> Option<Outcome> {
+        let inner = self.lock();
+        let at = inner.outcomes.binary_search_by_key(&offset, |(offset, _)| *offset).ok()?;
+        inner.outcomes.get(at).map(|(_, outcome)| *outcome)
+    }
+
+    /// What each command would do if they were folded next, in order, at this time.
+    pub fn preview(&self, commands: &[Command], now: Timestamp) -> Vec<Outcome> {
+        let mut view = self.scratch(commands);
+        let fold = |command: &Command| {
+            let value = Some(command.encode().into_bytes());
+            let record = Record { offset: view.position().offset(), timestamp: now, key: None, value };
+            let applied = view.apply(&record).expect("this release writes no command of the future");
+            Outcome::from(&applied)
+        };
+        commands.iter().map(fold).collect()
+    }
+
+    /// A view of its own to try commands on, with the rows that they can touch.
+    fn scratch(&self, commands: &[Command]) -> View {
+        let ranges = Range::merged(commands.iter().map(|command| command.range).collect());
+        let (copy, mut ids) = self.walk(&ranges, |view| {
+            let id = |command: &Command| Some((view.carried(command.id.as_ref()?)?, command.id.clone()?));
+            let ids: Vec<(Offset, CommandId)> = commands.iter().filter_map(id).collect();
+            (ids, view.blacklist().ipv4_addresses())
+        });
+        let RowsCopy { rows, position } = copy;
+        let mut view = View::from_rows(rows, position, None, BTreeSet::new());
+        view.count_elsewhere(ids.1.saturating_sub(view.blacklist().ipv4_addresses()));
+        ids.0.sort_unstable();
+        ids.0.into_iter().for_each(|(offset, id)| view.remember_id(id, offset));
+        view
+    }
+
+    /// Copies all rows, holding the mutex for [`WALK_SLICE_ROWS`] at a time.
+    pub fn copy_rows(&self) -> RowsCopy {
+        self.walk(&[Range::ALL_IPV4, Range::ALL_IPV6], |_| ()).0
+    }
+
+    /// Copies the rows that overlap the ranges, which are disjoint and rise, and looks at the view at the very position of the copy.
+    fn walk<T>(&self, ranges: &[Range], look: impl Fn(&View) -> T) -> (RowsCopy, T) {
+        let _one_walk = self.walk.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            self.lock().changed_since = Some(Vec::new());
+            let mut rows = BTreeMap::new();
+            ranges.iter().for_each(|range| self.copy_slices(*range, &mut rows));
+            let mut inner = self.lock();
+            // Nothing is there when the view was replaced on the way: the copy mixes two views.
+            let Some(changes) = inner.changed_since.take() else { continue };
+            let (position, seen) = (inner.view.position(), look(&inner.view));
+            drop(inner);
+            for change in changes {
+                match change {
+                    RowChange::Put(row) if overlaps(ranges, row.range) => {
+                        rows.insert(row.range.start(), row);
+                    }
+                    RowChange::Put(Row { range, .. }) => drop(rows.remove(&range.start())),
+                    RowChange::Tombstone(start) => drop(rows.remove(&start)),
+                }
+            }
+            return (RowsCopy { rows: rows.into_values().collect(), position }, seen);
+        }
+    }
+
+    fn copy_slices(&self, range: Range, rows: &mut BTreeMap<IpAddr, Row>) {
+        let mut rest = Some(range);
+        while let Some(range) = rest {
+            let slice: Vec<Row> =
+                self.lock().view.blacklist().overlapping(range).take(WALK_SLICE_ROWS).collect();
+            rest = match slice.last() {
+                Some(last) if slice.len() == WALK_SLICE_ROWS => range.after(last.range),
+                _ => None,
+            };
+            rows.extend(slice.into_iter().map(|row| (row.range.start(), row)));
+        }
+    }
+}
+
+/// Whether one of the ranges, which are disjoint and rise, has an address of this one.
+fn overlaps(ranges: &[Range], range: Range) -> bool {
+    let below = ranges.partition_point(|other| other.end() < range.start());
+    ranges.get(below).is_some_and(|other| other.intersection(range).is_some())
+}
+
+impl Inner {
+    fn note(&mut self, offset: Offset, applied: &Applied) {
+        if let Err(refusal) = applied.outcome {
+            self.refused.count(refusal);
+        }
+        if let Some(changed) = &mut self.changed_since {
+            changed.extend(applied.changes.in_safe_order());
+        }
+        if self.outcomes.len() == OUTCOMES_MAX {
+            self.outcomes.pop_front();
+        }
+        self.outcomes.push_back((offset, Outcome::from(applied)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::address::{Address, Number};
+    use crate::command::Action;
+
+    fn record(offset: u64, value: &str) -> Record {
+        let timestamp = Timestamp::from_millis(0);
+        Record { offset: Offset::new(offset), timestamp, key: None, value: Some(value.into()) }
+    }
+
+    fn fold(live: &Live, draft: &mut Draft, records: &[Record]) -> Folded {
+        live.fold(records, draft)
+    }
+
+    fn draft() -> Draft {
+        Draft::new(&View::default(), Timestamp::from_millis(0))
+    }
+
+    fn blacklist(range: &str) -> Command {
+        Command::new(Action::Blacklist { expires_at: None }, range.parse().expect(range))
+    }
+
+    #[test]
+    fn a_fold_stops_at_a_command_of_the_future_and_passes_over_what_it_has() {
+        let (live, mut draft) = (Live::default(), draft());
+        let records = [
+            record(0, "BLACKLIST 10.0.0.1"),
+            record(1, "?"),
+            record(2, r#"{"v":2}"#),
+            record(3, "BLACKLIST 10.0.0.3"),
+        ];
+        let folded = fold(&live, &mut draft, &records);
+        assert_eq!(folded.future.map(|future| future.offset), Some(Offset::new(2)));
+        assert_eq!(folded.undecodable.len(), 1);
+        assert_eq!(fold(&live, &mut draft, &records[..1]), Folded::default());
+        assert_eq!((live.totals().position, live.totals().rows.ipv4), (Position::new(2), 1));
+        assert_eq!(
+            live.outcome(Offset::new(1)).and_then(|outcome| outcome.refused),
+            Some(Refusal::Undecodable)
+        );
+        assert_eq!(live.outcome(Offset::new(2)), None);
+    }
+
+    #[test]
+    fn a_preview_says_what_the_fold_would_and_changes_nothing() {
+        let (live, mut draft) = (Live::default(), draft());
+        let first = Command { id: Some("a".parse().expect("an id")), ..blacklist("10.0.0.0/24") };
+        fold(&live, &mut draft, &[record(0, &first.encode()), record(1, "BLACKLIST 192.0.2.0/24")]);
+        let free = Command::new(Action::Whitelist, "10.0.0.7".parse().expect("an address"));
+        let group = [first, free, blacklist("10.0.0.0-10.0.1.255"), blacklist("10.0.0.0/7")];
+        let outcomes = live.preview(&group, Timestamp::from_millis(0));
+        let shown: Vec<_> =
+            outcomes.iter().map(|it| (it.refused, it.rows_changed, it.addresses_changed)).collect();
+        let expected =
+            [(Some(Refusal::Duplicate), 0, 0), (None, 2, 1), (None, 2, 257), (Some(Refusal::TooBroad), 0, 0)];
+        assert_eq!(shown, expected);
+        assert_eq!(live.totals().rows.ipv4, 2);
+    }
+
+    #[test]
+    fn a_preview_counts_the_addresses_of_rows_that_it_does_not_copy() {
+        let (live, mut draft) = (Live::default(), draft());
+        let records: Vec<Record> = (0..64).map(|at| record(at, &format!("BLACKLIST {at}.0.0.0/8"))).collect();
+        fold(&live, &mut draft, &records);
+        let outcomes =
+            live.preview(&[blacklist("200.0.0.1"), blacklist("1.2.3.4")], Timestamp::from_millis(0));
+        assert_eq!(outcomes[0].refused, Some(Refusal::TooBroad));
+        assert_eq!(outcomes[1].refused, None);
+    }
+
+    #[test]
+    fn a_copy_never_mixes_two_views() {
+        let view = |offset: u64| {
+            let rows = (0..2 * WALK_SLICE_ROWS as u32).map(|at| Row {
+                range: (4 * at + offset as u32).range(4 * at + offset as u32),
+                cause: crate::table::Cause { command: Offset::new(offset), expires_at: None },
+            });
+            View::from_rows(rows, Position::new(offset + 1), None, BTreeSet::new())
+        };
+        let (first, second) = (view(0), view(1));
+        let live = Live::default();
+        live.replace(first.clone(), RefusedCounts::default());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for view in [&second, &first].into_iter().cycle() {
+                    live.replace(view.clone(), RefusedCounts::default());
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // Time for some copies to come through in between.
+                    std::thread::sleep(std::time::Duration::from_millis(fastrand::u64(1..30)));
+                }
+            });
+            for _ in 0..10 {
+                let copy = live.copy_rows();
+                let expected = if copy.position == first.position() { &first } else { &second };
+                assert!(expected.blacklist().rows().eq(copy.rows));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn a_copy_of_all_rows_is_whole_while_the_list_changes() {
+        /// Scatters addresses over 64 Ki, so that bans are often lifted again.
+        fn nth(offset: u64) -> Record {
+            let scattered = (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u32;
+            let verb = if offset.is_multiple_of(3) { "WHITELIST" } else { "BLACKLIST" };
+            record(offset, &format!("{verb} {}", Address::from((scattered * 2).ip())))
+        }
+        let (live, mut draft) = (Live::default(), draft());
+        let stop = AtomicBool::new(false);
+        // More rows than one slice has, so that the list changes in the middle of a walk.
+        let prefilled = 4 * WALK_SLICE_ROWS as u64;
+        fold(&live, &mut draft, &(0..prefilled).map(nth).collect::<Vec<_>>());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for offset in prefilled.. {
+                    fold(&live, &mut draft, &[nth(offset)]);
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let mut view = View::default();
+            for _ in 0..20 {
+                let copy = live.copy_rows();
+                for offset in view.position().number()..copy.position.number() {
+                    view.apply(&nth(offset)).expect("a command");
+                }
+                assert!(view.blacklist().rows().eq(copy.rows), "at {}", copy.position);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}

@@ -1,0 +1,113 @@
+//! The threads and clients between a state machine and a log, replaced by a queue that a test works off.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use portcullis::log::memory::MemoryLog;
+use portcullis::log::{Answer, Event, Log, Question, ReadEvent, Reader, Request, Session, Topic};
+use portcullis::record::{Position, Timestamp};
+
+/// Both clocks of a test.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    pub now: Instant,
+    pub wall: Timestamp,
+}
+
+impl Clock {
+    pub fn new() -> Self {
+        Self { now: Instant::now(), wall: Timestamp::from_millis(1_800_000_000_000) }
+    }
+
+    pub fn advance(&mut self, by: Duration) {
+        self.now += by;
+        self.wall = self.wall.after(by);
+    }
+}
+
+/// Carries requests to a log and events back, one at a time.
+pub struct Port {
+    pub log: MemoryLog,
+    readers: Vec<(Topic, Session, Box<dyn Reader>)>,
+    questions: VecDeque<Question>,
+    /// Every request so far, for tests that look at what was asked for.
+    pub requests: Vec<Request>,
+    /// While set, readers report nothing, as behind a link that swallows everything.
+    pub readers_frozen: bool,
+    /// While set, questions are not answered.
+    pub questions_frozen: bool,
+    /// While set, questions are answered by the log at once and heard of only later.
+    pub answers_held: bool,
+    held: VecDeque<Answer>,
+    /// Questions that fail, each once.
+    pub failing: Vec<Question>,
+    /// While set, every reader fails before it has read anything.
+    pub readers_fail: bool,
+    failures: VecDeque<Event>,
+}
+
+impl Port {
+    pub fn new(log: MemoryLog) -> Self {
+        Self {
+            log,
+            readers: Vec::new(),
+            questions: VecDeque::new(),
+            requests: Vec::new(),
+            readers_frozen: false,
+            questions_frozen: false,
+            answers_held: false,
+            held: VecDeque::new(),
+            failing: Vec::new(),
+            readers_fail: false,
+            failures: VecDeque::new(),
+        }
+    }
+
+    /// Does what a state machine asked for.
+    pub fn request(&mut self, request: Request) {
+        self.requests.push(request.clone());
+        match request {
+            Request::Read(topic, session, from) => self.open(topic, session, from),
+            Request::Close(topic) => self.readers.retain(|(open, ..)| *open != topic),
+            Request::Ask(question) => self.questions.push_back(question),
+            Request::DropAnswers | Request::RenewQuestioner => {
+                self.questions.clear();
+                self.held.clear();
+            }
+        }
+    }
+
+    fn open(&mut self, topic: Topic, session: Session, from: Position) {
+        self.readers.retain(|(open, ..)| *open != topic);
+        if self.readers_fail {
+            let failed = ReadEvent::Failed("not allowed to read".to_owned());
+            return self.failures.push_back(Event::Read(topic, session, failed));
+        }
+        let reader = self.log.open(topic, from).expect("a log in memory opens");
+        self.readers.push((topic, session, reader));
+    }
+
+    /// The next thing that the log has to say, if any.
+    pub fn event(&mut self) -> Option<Event> {
+        while let Some(question) = self.questions.pop_front_if(|_| !self.questions_frozen) {
+            let fails = self.failing.iter().position(|failing| *failing == question);
+            self.held.push_back(match fails.map(|at| self.failing.remove(at)) {
+                Some(question) => Answer::Failed(question, "no answer this time".to_owned()),
+                None => self.log.answer(question),
+            });
+        }
+        if let Some(answer) = self.held.pop_front_if(|_| !self.answers_held) {
+            return Some(Event::Answered(answer));
+        }
+        if self.readers_frozen {
+            return None;
+        }
+        if let Some(failure) = self.failures.pop_front() {
+            return Some(failure);
+        }
+        let mut readers = self.readers.iter_mut();
+        readers.find_map(|(topic, session, reader)| {
+            reader.poll(Duration::ZERO).map(|event| Event::Read(*topic, *session, event))
+        })
+    }
+}
