@@ -10,6 +10,7 @@ pub mod feed;
 pub mod follower;
 pub mod live;
 pub mod log;
+pub mod projector;
 pub mod record;
 pub mod snapshot;
 pub mod status;

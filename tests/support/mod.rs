@@ -11,4 +11,5 @@
 pub mod follower_rig;
 pub mod oracle;
 pub mod port;
+pub mod projector_rig;
 pub mod strategies;

@@ -1,0 +1,430 @@
+//! The projector: the one writer of the table.
+//!
+//! A state machine like the [follower](crate::follower): events and two clocks go in, effects come out. It
+//! does no I/O, spawns nothing and reads no clock.
+//!
+//! It watches the table as a standby until the one that writes is gone; then it fences that one, reads the
+//! table, checks that the commands log is the one that the table was made from, and folds on from the
+//! table's position, in transactions that carry rows and position together. Each takeover goes through all
+//! of it again, because the table is the only thing that it trusts.
+
+mod batch;
+mod folding;
+mod loading;
+mod patience;
+mod standby;
+mod status;
+mod transitions;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use self::folding::{Folding, Next};
+use self::loading::Loading;
+use self::patience::{EndsQuestion, Overdue, Patience};
+use self::standby::Standby;
+pub use self::status::{Reason, Role, Status};
+pub use self::writer::Lease;
+use self::writer::{Operation, Writer};
+use crate::backoff::Backoff;
+use crate::check::Trouble;
+use crate::command::CommandError;
+use crate::log::{self, Answer, Identity, ReadEvent, Request, Session, TableWrite, Topic, WriteError};
+use crate::record::{Offset, Timestamp};
+use crate::table::{ALIVE_KEY, TableError, WATERMARK_KEY, Watermark};
+
+/// A transaction takes no further command once it changes so many rows …
+pub const TRANSACTION_ROWS_MAX: usize = 50_000;
+/// … or its first command is so old.
+pub const TRANSACTION_COMMANDS_MAX: Duration = Duration::from_millis(100);
+/// How often an active projector gives a sign of life, by a watermark or without.
+pub const WATERMARK_INTERVAL: Duration = Duration::from_secs(5);
+/// Without records, and without proof that there are none, the reader is replaced after so long …
+pub const READER_PATIENCE: Duration = Duration::from_secs(30);
+/// … and the role is given up.
+pub const GIVE_UP_PATIENCE: Duration = Duration::from_secs(60);
+/// What keeps a projector from writing is looked at again after so long.
+pub const HALT_WAIT: Duration = Duration::from_secs(60);
+/// How often in a row a new producer is tried before the role is given up …
+pub const CLAIMS_MAX: u32 = 3;
+/// … and the longest wait between two of them: all of them are over before another one takes over.
+pub const CLAIM_WAIT_MAX: Duration = Duration::from_secs(4);
+/// The longest wait between two tries to read the table: the role may be free in the meantime.
+const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+/// The jitter of a takeover, as a part of the silence that it waits for.
+const TAKEOVER_JITTER_MAX: f64 = 0.5;
+
+/// How to project.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What this projector is called in its watermarks.
+    pub projector: String,
+    /// The silence of another projector after which it is taken for dead, but for jitter.
+    pub takeover_after: Duration,
+    /// Commands of the future that may be passed over.
+    pub skip_offsets: BTreeSet<Offset>,
+    /// What jitter and sign of life are drawn from: no two projectors may have the same.
+    pub seed: u64,
+}
+
+/// What a projector hears.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// Of the logs.
+    Log(log::Event),
+    /// [`Effect::Fence`] is done.
+    Fenced(Lease),
+    /// [`Effect::Commit`] is done.
+    Committed(Lease),
+    /// [`Effect::Fence`] or [`Effect::Commit`] is not done, or not for certain.
+    Lost(Lease, WriteError),
+    /// It is to stop.
+    Stop,
+}
+
+/// What a projector wants done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Something about the logs.
+    Log(Request),
+    /// Throw away the producer, if there is one, make a new one and fence all others with it.
+    Fence(Lease),
+    /// Write these records in one transaction, in this order. There is never more than one under way.
+    Commit(Lease, Vec<TableWrite>),
+    /// Tell people of a record that is no command.
+    Undecodable(Offset, CommandError),
+    /// Send [`log::Event::Tick`] at this time, if none is sent sooner.
+    TickAt(Instant),
+    /// Nothing more will be asked for.
+    Stopped,
+}
+
+/// The one writer of the table, or who would be.
+#[derive(Debug)]
+pub struct Projector {
+    settings: Settings,
+    status: Status,
+    stage: Stage,
+    session: Session,
+    ends: EndsQuestion,
+    writer: Writer,
+    /// The watermark that was the newest when the role was last claimed.
+    claimed: Option<Offset>,
+    /// How often the role was claimed in a row without writing anything.
+    claims: u32,
+    claim_waits: Backoff,
+    read_waits: Backoff,
+    patience: Patience,
+    /// The value of our sign of life; another one with each lease.
+    alive: Vec<u8>,
+    random: fastrand::Rng,
+    effects: Vec<Effect>,
+}
+
+/// What the projector is at.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing, until it is time to look at the table (again).
+    Waiting(Instant),
+    /// Watching the table.
+    Standby(Box<Standby>),
+    /// Fencing, once it is time; under way if there is none.
+    Claiming(Option<Instant>),
+    /// Reading the table.
+    Loading(Box<Loading>),
+    /// Folding commands and writing the table.
+    Folding(Box<Folding>),
+    /// Done for good.
+    Stopped,
+}
+
+/// Both clocks, as the event came with them.
+#[derive(Clone, Copy)]
+struct Clocks {
+    now: Instant,
+    wall: Timestamp,
+}
+
+/// Why the table is not to be written for now.
+#[derive(Clone, Debug)]
+struct Halt {
+    reason: Reason,
+    message: String,
+}
+
+impl Halt {
+    fn of_table(error: &TableError) -> Self {
+        let reason = match error {
+            TableError::NoWatermark => Reason::NoWatermark,
+            _ => Reason::Watermark,
+        };
+        Self { reason, message: error.to_string() }
+    }
+}
+
+impl From<Trouble> for Halt {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::AnotherLog(message) => Self { reason: Reason::AnotherLog, message },
+            Trouble::Gap(message) | Trouble::Again(message) => Self { reason: Reason::Gap, message },
+        }
+    }
+}
+
+/// The log that a table was made from.
+fn identity_of(watermark: &Watermark) -> Identity {
+    let Watermark { cluster_id, commands_topic, .. } = watermark.clone();
+    Identity { cluster_id, commands_topic }
+}
+
+impl Projector {
+    /// A projector that has not looked at anything yet; it begins with the first event.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let seed = settings.seed;
+        Self {
+            settings,
+            status: Status::default(),
+            stage: Stage::Waiting(now),
+            session: Session::default(),
+            ends: EndsQuestion::new(),
+            writer: Writer::new(now),
+            claimed: None,
+            claims: 0,
+            claim_waits: Backoff::new(Duration::from_secs(1), CLAIM_WAIT_MAX, seed),
+            read_waits: Backoff::new(Duration::from_secs(1), READ_WAIT_MAX, seed),
+            patience: Patience::new(now),
+            alive: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+            effects: Vec::new(),
+        }
+    }
+
+    /// What it says of itself.
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Whether the reader of the commands may go on. While it may not, a transaction is full and another one
+    /// under way: a driver that takes nothing from the reader's bounded channel then bounds all memory. What
+    /// is delivered nevertheless costs a new reader.
+    pub fn wants_records(&self) -> bool {
+        !matches!(&self.stage, Stage::Folding(folding) if folding.is_full())
+    }
+
+    /// Takes in one event, with the monotonic and the wall clock.
+    pub fn handle(&mut self, event: Event, now: Instant, wall: Timestamp) -> Vec<Effect> {
+        let clocks = Clocks { now, wall };
+        match event {
+            _ if matches!(self.stage, Stage::Stopped) => {}
+            Event::Log(log::Event::Tick) => self.tick(clocks),
+            Event::Log(log::Event::Read(topic, session, event)) if session == self.session => {
+                self.read(topic, event, clocks);
+            }
+            // An earlier reader's last words.
+            Event::Log(log::Event::Read(..)) => {}
+            Event::Log(log::Event::Answered(answer)) => self.answered(&answer, clocks),
+            Event::Fenced(lease) | Event::Committed(lease) => {
+                if let Some(operation) = self.writer.answered(lease) {
+                    self.done(operation, clocks);
+                }
+            }
+            Event::Lost(lease, error) => {
+                if self.writer.answered(lease).is_some() {
+                    self.lost(error, clocks);
+                }
+            }
+            Event::Stop => self.stop(clocks),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn tick(&mut self, clocks: Clocks) {
+        self.ask(clocks.now);
+        if let Some(lease) = self.writer.overdue(clocks.now)
+            && self.writer.answered(lease).is_some()
+        {
+            return self.lost(WriteError::Unknown("the producer gave no answer".to_owned()), clocks);
+        }
+        match &mut self.stage {
+            Stage::Waiting(until) if *until <= clocks.now => self.stand_by(clocks),
+            Stage::Claiming(Some(at)) if *at <= clocks.now => self.fence(clocks),
+            Stage::Standby(standby) if standby.is_stuck(clocks.now) => self.stand_by(clocks),
+            Stage::Loading(loading) if loading.is_retry_due(clocks.now) => self.read_anew(clocks),
+            Stage::Loading(_) | Stage::Folding(_) => self.carry_on(clocks),
+            _ => {}
+        }
+    }
+
+    /// Asks what is due, and replaces a client that does not answer.
+    fn ask(&mut self, now: Instant) {
+        let overdue = self.ends.is_overdue(now);
+        let mut requests = Vec::new();
+        let topic = match &mut self.stage {
+            Stage::Standby(standby) => {
+                if overdue {
+                    standby.ask_again();
+                }
+                requests.extend(standby.questions());
+                Topic::Table
+            }
+            Stage::Folding(folding) => {
+                if overdue {
+                    folding.ask_again();
+                }
+                requests.extend(folding.tick(now));
+                Topic::Commands
+            }
+            _ => return,
+        };
+        requests.extend(self.ends.tick(topic, now));
+        self.request(overdue.then_some(Request::RenewQuestioner));
+        self.request(requests);
+    }
+
+    /// Goes on as the active one, if it gets on at all.
+    fn carry_on(&mut self, clocks: Clocks) {
+        if !self.wants_records() {
+            self.patience.progress(clocks.now);
+        }
+        match self.patience.tick(clocks.now) {
+            Some(Overdue::Role) => {
+                self.status.message = Some("nothing came of the log for 60 s: gave up the role".to_owned());
+                self.stand_by(clocks);
+            }
+            Some(Overdue::Reader) => self.read_anew(clocks),
+            None => self.write(clocks),
+        }
+    }
+
+    fn read(&mut self, topic: Topic, event: ReadEvent, clocks: Clocks) {
+        if let ReadEvent::Failed(reason) = &event {
+            self.status.message = Some(reason.clone());
+        }
+        match (&mut self.stage, topic) {
+            (Stage::Standby(standby), Topic::Table) => {
+                standby.read(&event, clocks.now);
+                match event {
+                    ReadEvent::Failed(_) => self.wait(clocks),
+                    _ => self.judge(clocks),
+                }
+            }
+            (Stage::Loading(_), Topic::Table) => self.read_table(event, clocks),
+            (Stage::Folding(_), Topic::Commands) => self.read_commands(event, clocks),
+            _ => {}
+        }
+    }
+
+    fn read_table(&mut self, event: ReadEvent, clocks: Clocks) {
+        let Stage::Loading(loading) = &mut self.stage else { return };
+        match event {
+            ReadEvent::Failed(_) => loading.retry_at(clocks.now + self.read_waits.wait()),
+            event => {
+                self.patience.progress(clocks.now);
+                match loading.read(&event) {
+                    Ok(None) => {}
+                    Ok(Some(folding)) => self.begin_to_fold(folding, clocks),
+                    Err(halt) => self.halt(halt, clocks),
+                }
+            }
+        }
+    }
+
+    fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
+        let Stage::Folding(folding) = &mut self.stage else { return };
+        match event {
+            _ if folding.farewell().is_some() => return,
+            ReadEvent::Failed(_) => return self.read_anew(clocks),
+            _ if folding.is_full() => return self.read_anew(clocks),
+            ReadEvent::Records(records) => folding.hold(records),
+            // A new reader that sees the same end again is no progress.
+            ReadEvent::End(position) if !folding.reached(position, clocks.now) => return self.fold(clocks),
+            ReadEvent::End(_) => {}
+        }
+        self.patience.progress(clocks.now);
+        self.fold(clocks);
+    }
+
+    /// Folds what is there, in as many transactions as the writer takes.
+    fn fold(&mut self, clocks: Clocks) {
+        loop {
+            let Stage::Folding(folding) = &mut self.stage else { return };
+            match folding.fold(&self.settings.skip_offsets, clocks.now) {
+                Ok(undecodable) => {
+                    let tell = undecodable.into_iter().map(|(offset, why)| Effect::Undecodable(offset, why));
+                    self.effects.extend(tell);
+                }
+                Err(halt) => return self.halt(halt, clocks),
+            }
+            self.write(clocks);
+            if !matches!(&self.stage, Stage::Folding(folding) if folding.has_work()) {
+                return;
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: &Answer, clocks: Clocks) {
+        let asked = self.ends.answered(answer);
+        if let Answer::Failed(_, reason) = answer {
+            self.status.message = Some(reason.clone());
+        }
+        match &mut self.stage {
+            Stage::Standby(standby) => {
+                standby.answered(answer, clocks.now);
+                self.judge(clocks);
+            }
+            Stage::Folding(folding) => {
+                let proven = folding.proven();
+                let next = folding.answered(answer, asked, clocks.now);
+                if folding.proven() != proven {
+                    self.patience.progress(clocks.now);
+                    self.status.message = None;
+                }
+                self.follow(next, clocks);
+            }
+            _ => {}
+        }
+    }
+
+    /// Goes on with what a check came to.
+    fn follow(&mut self, next: Result<Next, Trouble>, clocks: Clocks) {
+        match next {
+            Ok(Next::Nothing) => {}
+            Ok(Next::Ask(requests)) => self.request(requests),
+            Ok(Next::Open(from)) => self.open(Topic::Commands, from),
+            Err(trouble) => return self.halt(trouble.into(), clocks),
+        }
+        self.write(clocks);
+    }
+
+    /// Writes what is due, one transaction at a time.
+    fn write(&mut self, clocks: Clocks) {
+        let written = self.writer.written();
+        let alive_due = clocks.now >= written + WATERMARK_INTERVAL;
+        match &mut self.stage {
+            _ if self.writer.is_busy() => {}
+            Stage::Folding(folding) if folding.is_due(written, clocks.now) => {
+                let watermark = folding.watermark(&self.settings.projector, clocks.wall);
+                let mut writes = folding.batch().take();
+                writes.push((WATERMARK_KEY.to_vec(), Some(watermark.encode())));
+                self.commit(Operation::Watermark(Box::new(watermark)), writes, clocks);
+            }
+            Stage::Folding(folding) if folding.is_whole() => {
+                let due = folding.batch().announce_due();
+                self.effects.extend(due.map(Effect::TickAt));
+            }
+            Stage::Folding(_) | Stage::Loading(_) if alive_due => self.commit_alive(clocks),
+            _ => {}
+        }
+    }
+
+    fn commit_alive(&mut self, clocks: Clocks) {
+        let alive = vec![(ALIVE_KEY.to_vec(), Some(self.alive.clone()))];
+        self.commit(Operation::Alive, alive, clocks);
+    }
+
+    fn commit(&mut self, operation: Operation, writes: Vec<TableWrite>, clocks: Clocks) {
+        let lease = self.writer.begin(operation, clocks.now);
+        self.effects.push(Effect::Commit(lease, writes));
+    }
+}

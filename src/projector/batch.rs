@@ -1,0 +1,117 @@
+//! The rows of the next table transaction, coalesced by key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::{TRANSACTION_COMMANDS_MAX, TRANSACTION_ROWS_MAX};
+use crate::blacklist::Changes;
+use crate::log::TableWrite;
+use crate::record::Position;
+use crate::table::{Row, RowChange, Table};
+use crate::view::View;
+
+/// What commands changed since the last transaction: of each key its last write.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    rows: BTreeMap<IpAddr, Option<Row>>,
+    /// Keys that no row can have, to be tombstoned.
+    raw_keys: BTreeSet<Vec<u8>>,
+    /// When the first command came; none while there is nothing to commit, not even a new position.
+    since: Option<Instant>,
+    due_announced: bool,
+}
+
+impl Batch {
+    /// Takes in what one command changed.
+    pub(super) fn add(&mut self, changes: &Changes, now: Instant) {
+        self.touch(now);
+        self.rows.extend(changes.in_safe_order().map(|change| match change {
+            RowChange::Put(row) => (row.range.start(), Some(row)),
+            RowChange::Tombstone(start) => (start, None),
+        }));
+    }
+
+    /// Notes that the position moved, with rows or without.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Whether there is nothing to commit.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// Whether no further command may be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= TRANSACTION_ROWS_MAX
+    }
+
+    /// Whether it is time to commit.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.is_full() || self.since.is_some_and(|since| now >= since + TRANSACTION_COMMANDS_MAX)
+    }
+
+    /// When it will be time to commit; said once.
+    pub(super) fn announce_due(&mut self) -> Option<Instant> {
+        let since = self.since.filter(|_| !std::mem::replace(&mut self.due_announced, true));
+        since.map(|since| since + TRANSACTION_COMMANDS_MAX)
+    }
+
+    /// The records to write, and an empty batch in its place.
+    ///
+    /// Rows that are put come first, highest start first, then what is gone. That is safe for any change
+    /// between two sets of disjoint rows, as it is for one command (see [`Changes::in_safe_order`]): a row
+    /// that shrinks or moves up has its successor above it written before, and each row on the way is one
+    /// of before or of after, so that nothing is blacklisted which neither of them blacklists.
+    pub(super) fn take(&mut self) -> Vec<TableWrite> {
+        let Self { rows, raw_keys, .. } = std::mem::take(self);
+        let puts = rows.values().rev().flatten().map(|row| RowChange::Put(*row));
+        let gone =
+            rows.iter().filter(|(_, row)| row.is_none()).map(|(start, _)| RowChange::Tombstone(*start));
+        let mut writes: Vec<TableWrite> = puts.chain(gone).map(|change| change.encode()).collect();
+        writes.extend(raw_keys.into_iter().map(|key| (key, None)));
+        writes
+    }
+}
+
+/// A table that contradicts its watermark, until the commands are folded as far as it says.
+#[derive(Debug)]
+pub(super) struct Repair {
+    table: Table,
+    reach: Position,
+}
+
+impl Repair {
+    pub(super) const fn new(table: Table, reach: Position) -> Self {
+        Self { table, reach }
+    }
+
+    /// Whether the view has got as far as the table claims to be: what readers were promised.
+    pub(super) fn is_reached(&self, view: &View) -> bool {
+        view.position() >= self.reach
+    }
+
+    /// What turns the table's rows into those of the view, keys that no row can have among it.
+    pub(super) fn difference(&self, view: &View, now: Instant) -> Batch {
+        let old: BTreeMap<IpAddr, Row> = self.table.rows().map(|row| (row.range.start(), *row)).collect();
+        let mut rows: BTreeMap<IpAddr, Option<Row>> = old.keys().map(|start| (*start, None)).collect();
+        for row in view.blacklist().rows() {
+            let start = row.range.start();
+            match old.get(&start) == Some(&row) {
+                true => rows.remove(&start),
+                false => rows.insert(start, Some(row)),
+            };
+        }
+        let put_again = |key: &&[u8]| {
+            let start = str::from_utf8(key).ok().and_then(|text| text.parse::<IpAddr>().ok());
+            // Only the canonical key is the one that is put.
+            start.is_some_and(|start| {
+                matches!(rows.get(&start), Some(Some(_))) && start.to_string().as_bytes() == *key
+            })
+        };
+        let raw_keys = self.table.undecodable_keys().filter(|key| !put_again(key)).map(<[u8]>::to_vec);
+        let raw_keys = raw_keys.collect();
+        Batch { rows, raw_keys, since: Some(now), due_announced: false }
+    }
+}

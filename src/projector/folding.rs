@@ -1,0 +1,316 @@
+//! Folding the commands behind the table's watermark, from a log that is known to be the one.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::batch::{Batch, Repair};
+use super::{Halt, Reason, identity_of};
+use crate::check::{Check, Trouble};
+use crate::command::CommandError;
+use crate::ends::EndProof;
+use crate::log::{Answer, Identity, Request, Topic};
+use crate::record::{Offset, Position, Record, Timestamp};
+use crate::table::{Table, Watermark};
+use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
+
+/// How often the last folded record is compared with the log's while all is well.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The view that the table is to hold, and what of it the table does not hold yet.
+#[derive(Debug)]
+pub(super) struct Folding {
+    view: View,
+    identity: Identity,
+    batch: Batch,
+    /// Set until the view has reached what a broken table claims to hold.
+    repair: Option<Box<Repair>>,
+    /// The next offset to read: before the view's position while ids are being recovered.
+    next: Position,
+    /// What is not folded yet: the rest of one delivery, once the batch is full.
+    held: VecDeque<Record>,
+    check: Option<Check>,
+    /// When the log was last found to be the one; none before the first time.
+    checked: Option<Instant>,
+    reading: bool,
+    proof: EndProof,
+    /// Since when the view is known to be at the log's end.
+    proven: Option<Instant>,
+    /// Set once nothing more is to be folded.
+    farewell: Option<Farewell>,
+}
+
+/// What comes after the last transaction.
+#[derive(Clone, Debug)]
+pub(super) enum Farewell {
+    /// The end: we were told to stop.
+    Stop,
+    /// A wait: the next command must not be folded.
+    Halt(Halt),
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Nothing,
+    /// Send these.
+    Ask(Vec<Request>),
+    /// The log is the one: read it from here.
+    Open(Position),
+}
+
+impl Folding {
+    /// Goes on from the view that a whole table holds, once its ids are recovered.
+    pub(super) fn continuing(view: View, identity: Identity) -> Self {
+        let next = view.position().back(DUPLICATE_WINDOW);
+        let check = Check::new(view.position(), view.anchor(), next, Some(identity.clone()));
+        Self::new(view, identity, next, check)
+    }
+
+    /// Begins anew with the first command, in order to repair a table that contradicts its watermark.
+    pub(super) fn repairing(table: Table, watermark: &Watermark) -> Self {
+        let view = View::new(watermark.skipped.clone());
+        let identity = identity_of(watermark);
+        let Watermark { position, anchor, .. } = *watermark;
+        let check = Check::new(position, anchor, Position::START, Some(identity.clone()));
+        let repair = Some(Box::new(Repair::new(table, position)));
+        Self { repair, ..Self::new(view, identity, Position::START, check) }
+    }
+
+    fn new(view: View, identity: Identity, next: Position, check: Check) -> Self {
+        Self {
+            view,
+            identity,
+            batch: Batch::default(),
+            repair: None,
+            next,
+            held: VecDeque::new(),
+            check: Some(check),
+            checked: None,
+            reading: false,
+            proof: EndProof::default(),
+            proven: None,
+            farewell: None,
+        }
+    }
+
+    pub(super) const fn is_repairing(&self) -> bool {
+        self.repair.is_some()
+    }
+
+    /// Whether the view is one to write: not before its ids are recovered, nor half repaired.
+    pub(super) fn is_whole(&self) -> bool {
+        self.checked.is_some() && self.next >= self.view.position() && self.repair.is_none()
+    }
+
+    /// Whether records must wait for a transaction to be answered.
+    pub(super) fn is_full(&self) -> bool {
+        self.batch.is_full()
+    }
+
+    /// Whether records wait here that could be folded now.
+    pub(super) fn has_work(&self) -> bool {
+        !self.held.is_empty() && !self.is_full()
+    }
+
+    /// Whether it is time for a transaction, the last one was begun at `written`: there are commands to
+    /// commit, or there are provably none and it is time to say so.
+    pub(super) fn is_due(&self, written: Instant, now: Instant) -> bool {
+        let quiet = self.batch.is_empty() && now >= written + super::WATERMARK_INTERVAL;
+        let fresh = self.proven.is_some_and(|proven| proven >= written);
+        self.is_whole() && (self.farewell.is_some() || self.batch.is_due(now) || quiet && fresh)
+    }
+
+    pub(super) const fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    pub(super) const fn proven(&self) -> Option<Instant> {
+        self.proven
+    }
+
+    pub(super) const fn farewell(&self) -> Option<&Farewell> {
+        self.farewell.as_ref()
+    }
+
+    /// Ends the fold; one more transaction follows.
+    pub(super) fn part(&mut self, farewell: Farewell) {
+        self.held.clear();
+        self.farewell = Some(farewell);
+    }
+
+    /// What the table holds once the batch is in it.
+    pub(super) fn watermark(&self, projector: &str, written_at: Timestamp) -> Watermark {
+        let blacklist = self.view.blacklist();
+        Watermark {
+            position: self.view.position(),
+            anchor: self.view.anchor(),
+            rows: blacklist.row_counts().total(),
+            fingerprint: blacklist.fingerprint(),
+            skipped: self.view.skipped().clone(),
+            cluster_id: self.identity.cluster_id.clone(),
+            commands_topic: self.identity.commands_topic.clone(),
+            projector: projector.to_owned(),
+            released: self.farewell.is_some(),
+            written_at,
+        }
+    }
+
+    /// Takes in records that come next; [`Folding::fold`] folds them.
+    pub(super) fn hold(&mut self, records: Vec<Record>) {
+        self.held.extend(records);
+    }
+
+    /// Folds what is held, up to a full batch or a command that must not be folded; returns what is no
+    /// command.
+    ///
+    /// # Errors
+    /// When a repair can't get as far as it must.
+    pub(super) fn fold(
+        &mut self,
+        skip: &BTreeSet<Offset>,
+        now: Instant,
+    ) -> Result<Vec<(Offset, CommandError)>, Halt> {
+        let mut undecodable = Vec::new();
+        while !self.is_full()
+            && let Some(record) = self.held.pop_front()
+        {
+            match self.fold_record(&record, skip, now) {
+                Ok(why) => undecodable.extend(why.map(|why| (record.offset, why))),
+                Err(future) => self.stop_at(&future, now)?,
+            }
+        }
+        self.prove();
+        Ok(undecodable)
+    }
+
+    fn fold_record(
+        &mut self,
+        record: &Record,
+        skip: &BTreeSet<Offset>,
+        now: Instant,
+    ) -> Result<Option<CommandError>, FutureCommand> {
+        if record.offset.position() < self.view.position() {
+            self.view.remember(record);
+            self.next = record.offset.next();
+            return Ok(None);
+        }
+        let Applied { changes, undecodable, .. } = match self.view.apply(record) {
+            // Only what stops the fold is passed over: other readers have folded everything else.
+            Err(future) if skip.contains(&future.offset) => {
+                self.view.skip(future.offset);
+                self.view.apply(record)?
+            }
+            applied => applied?,
+        };
+        self.next = record.offset.next();
+        if self.repair.is_none() {
+            self.batch.add(&changes, now);
+        }
+        Ok(undecodable)
+    }
+
+    /// Stops before a command of the future.
+    fn stop_at(&mut self, future: &FutureCommand, now: Instant) -> Result<(), Halt> {
+        let halt = Halt {
+            reason: Reason::FutureCommand(future.offset),
+            message: format!("{future}: upgrade portcullis, or `project --skip-offset {}`", future.offset),
+        };
+        let _news = self.reached(future.offset.position(), now);
+        if self.is_repairing() {
+            return Err(halt);
+        }
+        self.part(Farewell::Halt(halt));
+        Ok(())
+    }
+
+    /// Notes that every record before a position was folded; says whether that is news.
+    pub(super) fn reached(&mut self, position: Position, now: Instant) -> bool {
+        let news = position > self.next;
+        self.next = self.next.max(position);
+        if position > self.view.position() {
+            self.view.advance_to(position);
+            if self.repair.is_none() {
+                self.batch.touch(now);
+            }
+        }
+        if let Some(repair) = self.repair.take_if(|repair| repair.is_reached(&self.view)) {
+            self.batch = repair.difference(&self.view, now);
+        }
+        self.prove();
+        news
+    }
+
+    /// Asks once more whether the log is the one, before anything more is read.
+    pub(super) fn recheck(&mut self) {
+        self.held.clear();
+        self.proof.forget();
+        match &mut self.check {
+            Some(check) if !self.reading => check.ask_again(),
+            _ => {
+                let (position, anchor) = (self.view.position(), self.view.anchor());
+                self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
+            }
+        }
+        self.reading = false;
+    }
+
+    /// Asks again for what was asked and not answered.
+    pub(super) fn ask_again(&mut self) {
+        if let Some(check) = &mut self.check {
+            check.ask_again();
+        }
+    }
+
+    /// Asks what is due. While all is well the log is checked too: a reader keeps its offset when a topic is
+    /// made anew, and goes on as if nothing had happened.
+    pub(super) fn tick(&mut self, now: Instant) -> Vec<Request> {
+        if self.check.is_none() && self.checked.is_some_and(|checked| now >= checked + CHECK_INTERVAL) {
+            let (position, anchor) = (self.view.position(), self.view.anchor());
+            self.check = Some(Check::new(position, anchor, position, None));
+        }
+        self.check.as_mut().map(Check::questions).unwrap_or_default()
+    }
+
+    /// Takes in an answer; `asked` is when the question for the ends was sent, if it is one to that.
+    ///
+    /// # Errors
+    /// When the log is not the one, or no longer holds what is needed.
+    pub(super) fn answered(
+        &mut self,
+        answer: &Answer,
+        asked: Option<Instant>,
+        now: Instant,
+    ) -> Result<Next, Trouble> {
+        if let (Answer::Ends(Topic::Commands, ends), Some(asked)) = (answer, asked) {
+            self.proof.answered(asked, *ends);
+            if let Some(check) = &mut self.check {
+                check.ends(*ends, now)?;
+            }
+        }
+        let next = self.judge(answer, now)?;
+        self.prove();
+        Ok(next)
+    }
+
+    fn judge(&mut self, answer: &Answer, now: Instant) -> Result<Next, Trouble> {
+        let Some(check) = &mut self.check else { return Ok(Next::Nothing) };
+        check.answered(answer)?;
+        if !check.passed() {
+            return Ok(match answer {
+                // What failed is asked again with the next tick, not at once.
+                Answer::Failed(..) => Next::Nothing,
+                _ => Next::Ask(check.questions()),
+            });
+        }
+        (self.check, self.checked) = (None, Some(now));
+        let opened = std::mem::replace(&mut self.reading, true);
+        Ok(if opened { Next::Nothing } else { Next::Open(self.next) })
+    }
+
+    /// Only a log that is known to be the one proves anything: another one may happen to be just as long.
+    fn prove(&mut self) {
+        if self.check.is_none() && self.is_whole() && self.held.is_empty() {
+            self.proven = self.proof.reached(self.view.position()).or(self.proven);
+        }
+    }
+}

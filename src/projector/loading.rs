@@ -1,0 +1,78 @@
+//! Reading the table as the writer that was left in it, to its very end.
+
+use std::time::Instant;
+
+use super::folding::Folding;
+use super::{Halt, identity_of};
+use crate::log::ReadEvent;
+use crate::record::Record;
+use crate::table::{ALIVE_KEY, Table, Watermark};
+use crate::view::View;
+
+/// The table so far.
+///
+/// An end of the partition is not believed before our own sign of life was read: it was written after the
+/// fence, so that whatever an earlier writer committed lies before it and is visible. Committed is not yet
+/// visible, and a table without its newest transaction is whole, but old.
+#[derive(Debug)]
+pub(super) struct Loading {
+    table: Table,
+    alive: Vec<u8>,
+    alive_seen: bool,
+    retry: Option<Instant>,
+}
+
+impl Loading {
+    /// A table of which nothing was read, by the projector whose sign of life is `alive`.
+    pub(super) fn new(alive: Vec<u8>) -> Self {
+        Self { table: Table::default(), alive, alive_seen: false, retry: None }
+    }
+
+    /// Notes that the reader failed, and when another one is to be tried.
+    pub(super) const fn retry_at(&mut self, at: Instant) {
+        self.retry = Some(at);
+    }
+
+    pub(super) fn is_retry_due(&self, now: Instant) -> bool {
+        self.retry.is_some_and(|at| now >= at)
+    }
+
+    /// Takes in what the table's reader reports; at the end, what there is to fold from.
+    pub(super) fn read(&mut self, event: &ReadEvent) -> Result<Option<Folding>, Halt> {
+        match event {
+            ReadEvent::Records(records) => {
+                records.iter().for_each(|record| self.note(record));
+                Ok(None)
+            }
+            ReadEvent::End(_) if self.alive_seen => self.finish().map(Some),
+            ReadEvent::End(_) | ReadEvent::Failed(_) => Ok(None),
+        }
+    }
+
+    /// Begins to read from the beginning again.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(std::mem::take(&mut self.alive));
+    }
+
+    fn note(&mut self, record: &Record) {
+        self.alive_seen |= record.key.as_deref() == Some(ALIVE_KEY)
+            && record.value.as_deref() == Some(self.alive.as_slice());
+        self.table.apply(record);
+    }
+
+    fn finish(&mut self) -> Result<Folding, Halt> {
+        let table = std::mem::take(&mut self.table);
+        match table.check() {
+            Ok(watermark) => {
+                let Watermark { position, anchor, skipped, .. } = watermark.clone();
+                let view = View::from_rows(table.rows().copied(), position, anchor, skipped);
+                Ok(Folding::continuing(view, identity_of(watermark)))
+            }
+            Err(error) => match table.watermark().cloned() {
+                // The watermark is one to build on: it is the rows that disagree.
+                Some(Ok(watermark)) => Ok(Folding::repairing(table, &watermark)),
+                _ => Err(Halt::of_table(&error)),
+            },
+        }
+    }
+}

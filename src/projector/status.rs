@@ -1,0 +1,85 @@
+//! What a projector says of itself.
+
+use crate::record::{Offset, Position};
+use crate::table::{Fingerprint, Watermark};
+
+/// What a projector is to the table.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Role {
+    /// It writes the table.
+    Active,
+    /// It watches another one, or whether there is one.
+    #[default]
+    Standby,
+    /// It writes nothing, for this reason; but for [`Reason::Stop`] it looks again by itself.
+    Stopped(Reason),
+}
+
+impl Role {
+    /// The word for it in the status.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+}
+
+/// Why a projector writes nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// It was told to stop.
+    Stop,
+    /// The table was never begun.
+    NoWatermark,
+    /// The table's watermark is of another format or fold, or is none.
+    Watermark,
+    /// The commands log is not the one that the table was made from.
+    AnotherLog,
+    /// The commands log no longer holds the commands that are needed.
+    Gap,
+    /// The table contradicts its watermark, and the log no longer holds all commands.
+    Unrepairable,
+    /// A command of a later release stands at this offset.
+    FutureCommand(Offset),
+}
+
+impl Reason {
+    /// The word for it in the status.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::NoWatermark => "no_watermark",
+            Self::Watermark => "watermark",
+            Self::AnotherLog => "another_log",
+            Self::Gap => "gap",
+            Self::Unrepairable => "unrepairable",
+            Self::FutureCommand(_) => "future_command",
+        }
+    }
+}
+
+/// What a projector says of itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Status {
+    /// What it is to the table.
+    pub role: Role,
+    /// The position that the table holds, by its newest watermark that this projector saw or wrote.
+    pub position: Position,
+    /// The table's rows.
+    pub rows: u64,
+    /// Their fingerprint.
+    pub fingerprint: Fingerprint,
+    /// The newest difficulty in one sentence, for people; none when all is well.
+    pub message: Option<String>,
+}
+
+impl Status {
+    /// Takes over what a watermark says.
+    pub(super) fn note(&mut self, watermark: &Watermark) {
+        self.position = watermark.position;
+        self.rows = watermark.rows;
+        self.fingerprint = watermark.fingerprint;
+    }
+}

@@ -1,0 +1,199 @@
+//! How a projector comes by its role, and how it loses it.
+
+use super::folding::{Farewell, Folding};
+use super::loading::Loading;
+use super::standby::{Standby, Verdict};
+use super::writer::Operation;
+use super::{
+    CLAIMS_MAX, Clocks, Effect, HALT_WAIT, Halt, Projector, Reason, Role, Stage, TAKEOVER_JITTER_MAX,
+};
+use crate::log::{Request, Topic, WriteError};
+use crate::record::Position;
+
+impl Projector {
+    /// Watches the table, from its beginning: the newest watermark may be anywhere.
+    pub(super) fn stand_by(&mut self, clocks: Clocks) {
+        self.writer.drop_lease();
+        self.request([Request::Close(Topic::Commands)]);
+        if self.status.role == Role::Active {
+            self.status.role = Role::Standby;
+        }
+        let jitter = self.settings.takeover_after.mul_f64(TAKEOVER_JITTER_MAX * self.random.f64());
+        let takeover_after = self.settings.takeover_after + jitter;
+        self.stage = Stage::Standby(Box::new(Standby::new(takeover_after, self.claimed, clocks.now)));
+        self.open(Topic::Table, Position::START);
+        self.ask(clocks.now);
+    }
+
+    /// Tries to read the table again later.
+    pub(super) fn wait(&mut self, clocks: Clocks) {
+        self.request([Request::Close(Topic::Table)]);
+        self.stage = Stage::Waiting(clocks.now + self.read_waits.wait());
+    }
+
+    /// Takes over, if the other one is gone.
+    pub(super) fn judge(&mut self, clocks: Clocks) {
+        let Stage::Standby(standby) = &self.stage else { return };
+        if let Some(watermark) = standby.watermark() {
+            self.status.note(watermark);
+        }
+        match standby.verdict(clocks.now) {
+            Verdict::Unknown => return,
+            Verdict::Wait => self.status.role = Role::Standby,
+            Verdict::TakeOver => {
+                self.claimed = standby.watermark_offset();
+                self.status.role = Role::Standby;
+                self.fence(clocks);
+            }
+            Verdict::Halt(halt) => self.halt(halt, clocks),
+        }
+        self.read_waits.reset();
+    }
+
+    /// Fences all others. What they left is read after that, never before: until then it may change.
+    pub(super) fn fence(&mut self, clocks: Clocks) {
+        self.writer.drop_lease();
+        self.request([Request::Close(Topic::Table)]);
+        let lease = self.writer.begin(Operation::Fence, clocks.now);
+        self.effects.push(Effect::Fence(lease));
+        self.stage = Stage::Claiming(None);
+    }
+
+    /// An operation is done.
+    pub(super) fn done(&mut self, operation: Operation, clocks: Clocks) {
+        match operation {
+            Operation::Fence => self.fenced(clocks),
+            Operation::Alive => {
+                self.holds_role();
+                self.write(clocks);
+            }
+            Operation::Watermark(watermark) => {
+                self.holds_role();
+                self.status.note(&watermark);
+                if watermark.released { self.leave(clocks) } else { self.fold(clocks) }
+            }
+        }
+    }
+
+    fn holds_role(&mut self) {
+        self.claims = 0;
+        self.claim_waits.reset();
+    }
+
+    /// We are the writer now: says so, and reads the table.
+    fn fenced(&mut self, clocks: Clocks) {
+        self.status.role = Role::Active;
+        let lease = format!("{:016x}", self.random.u64(..));
+        let alive = serde_json::json!({ "projector": self.settings.projector, "lease": lease });
+        self.alive = alive.to_string().into_bytes();
+        self.stage = Stage::Loading(Box::new(Loading::new(self.alive.clone())));
+        self.patience.progress(clocks.now);
+        self.commit_alive(clocks);
+        self.open(Topic::Table, Position::START);
+    }
+
+    pub(super) fn begin_to_fold(&mut self, folding: Folding, clocks: Clocks) {
+        if folding.is_repairing() {
+            self.status.message = Some("the table contradicts its watermark: repairing it".to_owned());
+        }
+        self.request([Request::Close(Topic::Table)]);
+        self.stage = Stage::Folding(Box::new(folding));
+        self.ask(clocks.now);
+    }
+
+    /// A write failed, or may have. In the second case all that is known of the table is in doubt.
+    pub(super) fn lost(&mut self, error: WriteError, clocks: Clocks) {
+        self.status.message = Some(error.to_string());
+        let told_to_stop = matches!(&self.stage, Stage::Folding(folding)
+            if matches!(folding.farewell(), Some(Farewell::Stop)));
+        match error {
+            _ if told_to_stop => self.finish(),
+            WriteError::Unknown(_) if self.claims < CLAIMS_MAX => self.claim_again(clocks),
+            WriteError::Unknown(_) | WriteError::Fenced => {
+                self.claims = 0;
+                self.stand_by(clocks);
+            }
+        }
+    }
+
+    fn claim_again(&mut self, clocks: Clocks) {
+        self.claims += 1;
+        self.writer.drop_lease();
+        self.close_readers();
+        self.status.role = Role::Standby;
+        self.stage = Stage::Claiming(Some(clocks.now + self.claim_waits.wait()));
+    }
+
+    /// Writes nothing for a while, and says why.
+    pub(super) fn halt(&mut self, halt: Halt, clocks: Clocks) {
+        let repairing = matches!(&self.stage, Stage::Folding(folding) if folding.is_repairing());
+        self.status.role = Role::Stopped(match halt.reason {
+            Reason::Gap if repairing => Reason::Unrepairable,
+            reason => reason,
+        });
+        self.status.message = Some(halt.message);
+        self.writer.drop_lease();
+        self.close_readers();
+        self.stage = Stage::Waiting(clocks.now + HALT_WAIT);
+    }
+
+    /// Stops for good, after what is pending is written.
+    pub(super) fn stop(&mut self, clocks: Clocks) {
+        match &mut self.stage {
+            Stage::Folding(folding) if folding.is_whole() => {
+                folding.part(Farewell::Stop);
+                self.close_readers();
+                self.write(clocks);
+            }
+            _ => self.finish(),
+        }
+    }
+
+    /// The table was released.
+    fn leave(&mut self, clocks: Clocks) {
+        let Stage::Folding(folding) = &self.stage else { return };
+        match folding.farewell().cloned() {
+            Some(Farewell::Halt(halt)) => self.halt(halt, clocks),
+            _ => self.finish(),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.status.role = Role::Stopped(Reason::Stop);
+        self.writer.drop_lease();
+        self.close_readers();
+        self.stage = Stage::Stopped;
+        self.effects.push(Effect::Stopped);
+    }
+
+    /// Begins to read again where it stands, with a new reader.
+    pub(super) fn read_anew(&mut self, clocks: Clocks) {
+        match &mut self.stage {
+            Stage::Loading(loading) => {
+                loading.restart();
+                self.open(Topic::Table, Position::START);
+            }
+            Stage::Folding(folding) => {
+                folding.recheck();
+                self.close_readers();
+                self.write(clocks);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn open(&mut self, topic: Topic, from: Position) {
+        self.session = self.session.next();
+        self.request([Request::Read(topic, self.session, from)]);
+    }
+
+    fn close_readers(&mut self) {
+        self.session = self.session.next();
+        self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands), Request::DropAnswers]);
+        self.ends.forget();
+    }
+
+    pub(super) fn request(&mut self, requests: impl IntoIterator<Item = Request>) {
+        self.effects.extend(requests.into_iter().map(Effect::Log));
+    }
+}

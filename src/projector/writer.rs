@@ -1,0 +1,94 @@
+//! What the writer of the table was asked to do, and for which claim of its role.
+
+use std::time::{Duration, Instant};
+
+use crate::table::Watermark;
+
+/// A write without an answer for so long is lost: longer than any producer may take.
+const WRITE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Names one claim of the writer's role, so that what an earlier producer still had to say is recognised.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Lease(u64);
+
+/// What is under way.
+#[derive(Debug)]
+pub(super) enum Operation {
+    Fence,
+    Alive,
+    Watermark(Box<Watermark>),
+}
+
+/// The writer as its asker sees it: at most one operation at a time.
+#[derive(Debug)]
+pub(super) struct Writer {
+    lease: Lease,
+    under_way: Option<(Operation, Instant)>,
+    /// When the last operation began.
+    written: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { lease: Lease::default(), under_way: None, written: now }
+    }
+
+    pub(super) const fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    pub(super) const fn written(&self) -> Instant {
+        self.written
+    }
+
+    /// Ends the lease: no answer to it counts any more.
+    pub(super) fn drop_lease(&mut self) {
+        self.lease = Lease(self.lease.0 + 1);
+        self.under_way = None;
+    }
+
+    /// Begins an operation.
+    pub(super) fn begin(&mut self, operation: Operation, now: Instant) -> Lease {
+        self.written = now;
+        self.under_way = Some((operation, now));
+        self.lease
+    }
+
+    /// What this answer is to; none if it comes too late to matter.
+    pub(super) fn answered(&mut self, lease: Lease) -> Option<Operation> {
+        let (operation, _) = self.under_way.take_if(|_| lease == self.lease)?;
+        Some(operation)
+    }
+
+    /// The lease of an operation that gets no answer any more.
+    pub(super) fn overdue(&self, now: Instant) -> Option<Lease> {
+        let overdue = self.under_way.as_ref().is_some_and(|(_, since)| now >= *since + WRITE_DEADLINE);
+        overdue.then_some(self.lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_an_earlier_lease_counts_for_nothing() {
+        let now = Instant::now();
+        let mut writer = Writer::new(now);
+        let old = writer.begin(Operation::Alive, now);
+        writer.drop_lease();
+        let new = writer.begin(Operation::Fence, now);
+        assert!(writer.answered(old).is_none());
+        assert!(matches!(writer.answered(new), Some(Operation::Fence)));
+        assert!(writer.answered(new).is_none(), "each operation has one answer");
+    }
+
+    #[test]
+    fn a_write_is_overdue_after_its_deadline_and_only_while_it_is_under_way() {
+        let now = Instant::now();
+        let mut writer = Writer::new(now);
+        assert!(writer.overdue(now + WRITE_DEADLINE).is_none());
+        let lease = writer.begin(Operation::Alive, now);
+        assert_eq!(writer.overdue(now + WRITE_DEADLINE), Some(lease));
+    }
+}
