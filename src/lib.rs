@@ -8,6 +8,7 @@ pub mod command;
 pub mod ends;
 pub mod feed;
 pub mod follower;
+pub mod http;
 pub mod live;
 pub mod log;
 pub mod projector;

@@ -1,0 +1,353 @@
+//! Writing commands.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::answer::{Answer, Problem, json};
+use super::codes;
+use super::group::{self, Numbered};
+use super::guard::{self, Peer};
+use super::request::{self, Parameters};
+use super::worker::Worker;
+use crate::address::Ends;
+use crate::command::{Action, Command, CommandId};
+use crate::live::{Live, Outcome};
+use crate::log::AppendError;
+use crate::record::{Offset, Position, Timestamp};
+use crate::view::{self, Refusal};
+
+/// The most commands of one group: it must be small against the window in which ids count as duplicates.
+pub const GROUP_COMMANDS_MAX: usize = 1_000;
+/// How long `wait=applied` waits unless `wait_ms` says otherwise.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(1);
+/// How long a retry waits for the view to know what was written under its ids.
+pub const SETTLE_MAX: Duration = Duration::from_secs(1);
+/// The most ids that are remembered until the view knows them.
+const ACKNOWLEDGED_IDS_MAX: usize = 16_384;
+/// The longest that `wait_ms` may ask for.
+pub const WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long the log may take to say what became of a group; after that its outcome is unknown.
+pub const APPEND_MAX: Duration = Duration::from_secs(30);
+
+/// How a group is to be written.
+#[derive(Debug)]
+struct Asked {
+    dry_run: bool,
+    /// How long to wait until it is applied.
+    wait: Option<Duration>,
+    key: Option<String>,
+}
+
+impl Asked {
+    fn parse(head: &Parts) -> Result<Self, Problem> {
+        let parameters = Parameters::parse(head, &["dry_run", "wait", "wait_ms"])?;
+        let wait_ms = parameters.value("wait_ms")?;
+        let wait = match (parameters.value("wait")?.as_deref(), wait_ms) {
+            (None, None) => None,
+            (Some("applied"), None) => Some(WAIT_DEFAULT),
+            (Some("applied"), Some(millis)) => Some(wait_of(&millis)?),
+            (None, Some(_)) => return Err(request::invalid("wait_ms", "needs `wait`", "add wait=applied")),
+            (Some(_), _) => return Err(request::invalid("wait", "is not `applied`", "write wait=applied")),
+        };
+        let dry_run = parameters.flag("dry_run")?;
+        if dry_run && wait.is_some() {
+            return Err(request::invalid("wait", "waits for nothing in a dry run", "leave one of them out"));
+        }
+        Ok(Self { dry_run, wait, key: group::idempotency_key(head)? })
+    }
+}
+
+fn wait_of(millis: &str) -> Result<Duration, Problem> {
+    // A sign is no digit, though the parser would take it.
+    let digits = Some(millis).filter(|millis| millis.bytes().all(|byte| byte.is_ascii_digit()));
+    let wait = digits.and_then(|digits| digits.parse().ok()).map(Duration::from_millis);
+    let wait = wait.filter(|wait| *wait <= WAIT_MAX);
+    let hint = format!("write a number from 0 to {}", WAIT_MAX.as_millis());
+    wait.ok_or_else(|| request::invalid("wait_ms", "is no number of milliseconds that we wait", &hint))
+}
+
+/// `POST /v1/commands`.
+pub(super) async fn commands(
+    worker: &Worker,
+    head: &Parts,
+    body: &mut Incoming,
+    peer: Peer,
+) -> Result<Answer, Problem> {
+    guard::check_write(head, &worker.app.token, peer)?;
+    let asked = Asked::parse(head)?;
+    let body = request::body(body).await?;
+    let group = group::parse(head, &body, asked.key.as_deref())?;
+    // Without a snapshot the view is empty too: it knows neither which ids are carried nor what is too much.
+    worker.with_snapshot(|_| ()).ok_or_else(Problem::not_ready)?;
+    if asked.dry_run {
+        return Ok(dry_run(worker, group).await);
+    }
+    let size = Size::of(&group);
+    settle(worker, &group).await;
+    // A retry must look like success, whatever has become of its commands since.
+    let (carried, fresh) = split_carried(&worker.app.live, group);
+    if let (Some(offset), []) = (carried.iter().max(), fresh.as_slice()) {
+        let applied = applied(worker, &asked, &carried, size).await;
+        return Ok(applied.answer(StatusCode::OK, Written::Duplicate { offset: *offset, duplicate: true }));
+    }
+    refuse(worker, &fresh).await?;
+    let ids: Vec<CommandId> = fresh.iter().map(|numbered| numbered.id.clone()).collect();
+    let (offset, offsets) = append(worker, &fresh, &ids).await?;
+    let applied = applied(worker, &asked, &offsets, size).await;
+    Ok(applied.answer(StatusCode::CREATED, Written::New { offset, count: ids.len(), ids }))
+}
+
+/// The ids that were acknowledged and that the view may not know yet, with the position behind each.
+#[derive(Debug, Default)]
+pub(super) struct Acknowledged(HashMap<CommandId, Position>);
+
+impl Acknowledged {
+    /// Forgets what is published, and all if there is too much: then the fold alone finds duplicates.
+    fn remember(&mut self, ids: &[CommandId], offsets: &[Offset], published: Position) {
+        self.0.retain(|_, behind| *behind > published);
+        if self.0.len() + ids.len() > ACKNOWLEDGED_IDS_MAX {
+            self.0.clear();
+        }
+        self.0.extend(ids.iter().cloned().zip(offsets.iter().map(|offset| offset.next())));
+    }
+
+    /// The position behind the last command of the group that was acknowledged before.
+    fn behind(&self, group: &[Numbered]) -> Option<Position> {
+        group.iter().filter_map(|numbered| self.0.get(&numbered.id).copied()).max()
+    }
+}
+
+/// Waits until the view knows what was acknowledged under the ids of the group: else a retry is not known for
+/// one. If that takes too long the fold decides alone, which counts an id once in any case.
+async fn settle(worker: &Worker, group: &[Numbered]) {
+    let Some(behind) = worker.acknowledged.borrow().behind(group) else { return };
+    let mut published = worker.app.published.clone();
+    let _ = timeout(SETTLE_MAX, published.wait_for(|position| *position >= behind)).await;
+}
+
+/// Parts the commands whose ids are carried already, by these offsets, from those to write.
+fn split_carried(live: &Live, group: Vec<Numbered>) -> (Vec<Offset>, Vec<Numbered>) {
+    let mut carried = Vec::new();
+    let fresh = group.into_iter().filter(|numbered| match live.carried(&numbered.id) {
+        Some(offset) => {
+            carried.push(offset);
+            false
+        }
+        None => true,
+    });
+    let fresh = fresh.collect();
+    (carried, fresh)
+}
+
+/// Refuses what the fold would refuse anyway, as far as that can be known before it is in the log.
+async fn refuse(worker: &Worker, group: &[Numbered]) -> Result<(), Problem> {
+    let now = Timestamp::from(SystemTime::now());
+    for Numbered { line, command, .. } in group {
+        if matches!(command.action, Action::Blacklist { expires_at: Some(expires_at) } if expires_at <= now) {
+            let problem = Problem::new(codes::EXPIRED, "the ban is over already", "let it end in the future");
+            return Err(problem.field("expires_at").line(*line));
+        }
+        if !command.force && view::is_too_wide(command.range) {
+            let message = format!("{} is wider than a /8 of IPv4 or a /19 of IPv6", command.range);
+            return Err(too_broad(message).line(*line));
+        }
+    }
+    // Only a preview knows how many of the addresses are blacklisted already; it is seldom needed.
+    let added: u128 = group.iter().map(|numbered| ipv4_addresses(&numbered.command)).sum();
+    let total = u128::from(worker.app.live.ipv4_addresses()) + added;
+    if total <= u128::from(view::IPV4_ADDRESSES_MAX) {
+        return Ok(());
+    }
+    let outcomes = preview(worker, group, now).await;
+    let refused = |outcome: &Outcome| outcome.refused == Some(Refusal::TooBroad);
+    match group.iter().zip(&outcomes).find(|(_, outcome)| refused(outcome)) {
+        Some((Numbered { line, .. }, _)) => {
+            let message =
+                format!("more than {} IPv4 addresses would be blacklisted", view::IPV4_ADDRESSES_MAX);
+            Err(too_broad(message).line(*line))
+        }
+        None => Ok(()),
+    }
+}
+
+fn too_broad(message: String) -> Problem {
+    let hint = r#"if it is meant, write it as a JSON command with "force":true"#;
+    Problem::new(codes::TOO_BROAD, message, hint).field("range")
+}
+
+/// The most IPv4 addresses that a command can add.
+const fn ipv4_addresses(command: &Command) -> u128 {
+    match (command.action, command.range.ends()) {
+        (Action::Blacklist { .. }, Ends::V4(..)) => command.range.addresses(),
+        _ => 0,
+    }
+}
+
+/// What the fold would say, found out on a thread of its own, because it may copy many rows.
+async fn preview(worker: &Worker, group: &[Numbered], now: Timestamp) -> Vec<Outcome> {
+    let live = worker.app.live.clone();
+    let commands: Vec<Command> = group.iter().map(|numbered| numbered.command.clone()).collect();
+    blocking(move || live.preview(&commands, now)).await
+}
+
+/// Runs what takes long on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+async fn dry_run(worker: &Worker, group: Vec<Numbered>) -> Answer {
+    #[derive(Serialize)]
+    struct Preview {
+        rows_changed: Value,
+        addresses_changed: Value,
+        refused: Value,
+    }
+    let outcomes = preview(worker, &group, Timestamp::from(SystemTime::now())).await;
+    let rows = outcomes.iter().map(|outcome| u128::from(outcome.rows_changed)).sum();
+    let addresses =
+        outcomes.iter().fold(0_u128, |sum, outcome| sum.saturating_add(outcome.addresses_changed));
+    let preview = Preview {
+        rows_changed: count(rows),
+        addresses_changed: count(addresses),
+        refused: Size::of(&group).refused(&outcomes),
+    };
+    json(StatusCode::OK, &preview)
+}
+
+/// A number as JSON readers everywhere understand it: as a string where a float would not hold it.
+fn count(number: u128) -> Value {
+    match u64::try_from(number) {
+        Ok(number) if number <= 1 << 53 => number.into(),
+        _ => number.to_string().into(),
+    }
+}
+
+/// Whether a request holds one command or several: of one, the reason of a refusal is told, of several
+/// their number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Size {
+    One,
+    Several,
+}
+
+impl Size {
+    const fn of(group: &[Numbered]) -> Self {
+        if group.len() == 1 { Self::One } else { Self::Several }
+    }
+
+    fn refused(self, outcomes: &[Outcome]) -> Value {
+        let mut reasons = outcomes.iter().filter_map(|outcome| outcome.refused);
+        match self {
+            Self::One => reasons.next().map(Refusal::word).into(),
+            Self::Several => reasons.count().into(),
+        }
+    }
+}
+
+/// Appends a group and waits for its outcome: the last offset, and all of them. The log goes on with it when
+/// the client does not wait.
+async fn append(
+    worker: &Worker,
+    group: &[Numbered],
+    ids: &[CommandId],
+) -> Result<(Offset, Vec<Offset>), Problem> {
+    let values = group.iter().map(|numbered| numbered.command.encode().into_bytes()).collect();
+    let (done, outcome) = oneshot::channel();
+    worker.app.sink.append(values, Box::new(move |result| drop(done.send(result))));
+    let unknown = |reason: &str| {
+        let message = format!("what became of the commands is unknown: {reason}");
+        let hint = "send the same commands again with the same ids: what is in the log already counts once";
+        Problem::new(codes::OUTCOME_UNKNOWN, message, hint).ids(ids.to_vec())
+    };
+    match timeout(APPEND_MAX, outcome).await {
+        Ok(Ok(Ok(offsets))) => match offsets.last() {
+            Some(last) => {
+                let published = *worker.app.published.borrow();
+                worker.acknowledged.borrow_mut().remember(ids, &offsets, published);
+                Ok((*last, offsets))
+            }
+            None => Err(unknown("the log named no offset")),
+        },
+        Ok(Ok(Err(AppendError::Unavailable(reason)))) => {
+            let message = format!("nothing was written: {reason}");
+            Err(Problem::new(codes::LOG_UNAVAILABLE, message, "send it again later"))
+        }
+        Ok(Ok(Err(AppendError::Unknown(reason)))) => Err(unknown(&reason)),
+        Ok(Err(_)) => Err(unknown("the log was closed")),
+        Err(_) => Err(unknown(&format!("no word from the log for {} s", APPEND_MAX.as_secs()))),
+    }
+}
+
+/// What is known of commands in the log being applied.
+enum AppliedYet {
+    NotAsked,
+    TimeRanOut,
+    Applied { changed: Value, refused: Value },
+}
+
+/// Waits, if asked to, until the commands at these offsets are in a snapshot, and says what the fold said.
+async fn applied(worker: &Worker, asked: &Asked, offsets: &[Offset], size: Size) -> AppliedYet {
+    let (Some(wait), Some(last)) = (asked.wait, offsets.iter().max()) else { return AppliedYet::NotAsked };
+    let mut published = worker.app.published.clone();
+    let arrived = timeout(wait, published.wait_for(|position| *position >= last.next())).await;
+    if !matches!(arrived, Ok(Ok(_))) {
+        return AppliedYet::TimeRanOut;
+    }
+    // The outcome of a command that was written long ago is forgotten; a part of a sum would be none.
+    let outcomes: Option<Vec<Outcome>> =
+        offsets.iter().map(|offset| worker.app.live.outcome(*offset)).collect();
+    let Some(outcomes) = outcomes else {
+        return AppliedYet::Applied { changed: Value::Null, refused: Value::Null };
+    };
+    let changed = count(outcomes.iter().map(|outcome| u128::from(outcome.rows_changed)).sum());
+    AppliedYet::Applied { changed, refused: size.refused(&outcomes) }
+}
+
+/// What is in the log.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Written {
+    New { offset: Offset, count: usize, ids: Vec<CommandId> },
+    Duplicate { offset: Offset, duplicate: bool },
+}
+
+impl AppliedYet {
+    /// The answer with this status, unless the time ran out.
+    fn answer(self, status: StatusCode, written: Written) -> Answer {
+        #[derive(Serialize)]
+        struct Shape {
+            #[serde(flatten)]
+            written: Written,
+            changed: Value,
+            refused: Value,
+        }
+        match self {
+            Self::NotAsked => json(status, &written),
+            Self::TimeRanOut => json(StatusCode::ACCEPTED, &written),
+            Self::Applied { changed, refused } => json(status, &Shape { written, changed, refused }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_a_string_where_a_float_would_not_hold_it() {
+        assert_eq!(count(1 << 53), Value::from(1_u64 << 53));
+        assert_eq!(count((1 << 53) + 1), Value::from("9007199254740993"));
+        assert_eq!(count(u128::MAX), Value::from(u128::MAX.to_string()));
+    }
+}

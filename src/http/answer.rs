@@ -1,0 +1,290 @@
+//! Answers: bodies, headers of our own, and errors in their one shape.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::codes::{self, ErrorCode};
+use super::pace::InService;
+use crate::address::RangeError;
+use crate::command::{CommandError, CommandId};
+use crate::record::Position;
+
+/// Names the position of the snapshot that an answer was made from.
+pub(super) const POSITION: HeaderName = HeaderName::from_static("portcullis-position");
+/// How long ago the view was last known to be at the end of the log.
+pub(super) const AGE_MS: HeaderName = HeaderName::from_static("portcullis-age-ms");
+/// The verdict of a check, for those who read no bodies.
+pub(super) const BLACKLISTED: HeaderName = HeaderName::from_static("portcullis-blacklisted");
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
+pub(super) const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
+
+/// What every request is answered with.
+pub(super) type Answer = Response<Body>;
+
+/// The next piece of a body that is made while it is sent.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Bytes(Bytes),
+    /// The body is whole. A body that ends without it was cut off, and its reader is told so.
+    End,
+}
+
+#[derive(Debug)]
+enum Content {
+    Whole(Bytes),
+    /// What is not taken by then is cut off.
+    Pieces(mpsc::Receiver<Piece>, Instant),
+    Sent,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) struct Body {
+    content: Content,
+    /// The request counts as being served until its body is gone.
+    _in_service: Option<InService>,
+}
+
+impl Body {
+    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self { content: Content::Whole(bytes.into()), _in_service: None }
+    }
+
+    pub(super) const fn pieces(pieces: mpsc::Receiver<Piece>, until: Instant) -> Self {
+        Self { content: Content::Pieces(pieces, until), _in_service: None }
+    }
+
+    pub(super) fn held_by(self, in_service: InService) -> Self {
+        Self { _in_service: Some(in_service), ..self }
+    }
+}
+
+/// A body ended before it was whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut off")]
+pub(super) struct CutOff;
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        let piece = match &mut self.content {
+            Content::Pieces(_, until) if Instant::now() >= *until => None,
+            Content::Pieces(pieces, _) => std::task::ready!(pieces.poll_recv(cx)),
+            Content::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.content = Content::Sent;
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
+            Content::Sent => Some(Piece::End),
+        };
+        Poll::Ready(match piece {
+            Some(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes))),
+            Some(Piece::End) => None,
+            None => Some(Err(CutOff)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Pieces(..) => false,
+            Content::Sent => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Pieces(..) => SizeHint::new(),
+            Content::Sent => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// An answer with this body.
+pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Body) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).expect("an answer holds nothing that JSON cannot");
+    answer(status, JSON, Body::whole(body))
+}
+
+/// Notes the position that the answer was made from.
+pub(super) fn at_position(mut answer: Answer, position: Position) -> Answer {
+    answer.headers_mut().insert(POSITION, position.number().into());
+    answer
+}
+
+/// Where in a request something is wrong.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Place {
+    /// The field or parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) field: Option<&'static str>,
+    /// The line of the body, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) line: Option<usize>,
+    /// The number of the address in the batch, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) index: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct Details {
+    code: &'static str,
+    message: String,
+    hint: String,
+    #[serde(flatten)]
+    place: Place,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ids: Vec<CommandId>,
+    #[serde(skip)]
+    status: StatusCode,
+    #[serde(skip)]
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+/// Why a request is not answered as it asks, ready to be answered.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Details>);
+
+impl Problem {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        let ErrorCode { word, status, .. } = code;
+        let header = (status == StatusCode::UNAUTHORIZED)
+            .then(|| (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        let (message, hint) = (message.into(), hint.into());
+        Self(Box::new(Details {
+            code: word,
+            message,
+            hint,
+            place: Place::default(),
+            ids: vec![],
+            status,
+            header,
+        }))
+    }
+
+    /// There is no snapshot to answer from.
+    pub(super) fn not_ready() -> Self {
+        let message = "there is no snapshot yet";
+        Self::new(codes::NOT_READY, message, "wait until /readyz answers 200, which says how far it has got")
+    }
+
+    pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
+        let message = format!("the path takes {allowed}");
+        let mut problem = Self::new(codes::METHOD_NOT_ALLOWED, message, "use one of the methods in `Allow`");
+        problem.0.header = Some((ALLOW, HeaderValue::from_static(allowed)));
+        problem
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    pub(super) fn field(mut self, field: &'static str) -> Self {
+        self.0.place.field = Some(field);
+        self
+    }
+
+    pub(super) fn line(mut self, line: Option<usize>) -> Self {
+        self.0.place.line = line;
+        self
+    }
+
+    pub(super) fn index(mut self, index: usize) -> Self {
+        self.0.place.index = Some(index);
+        self
+    }
+
+    pub(super) fn ids(mut self, ids: Vec<CommandId>) -> Self {
+        self.0.ids = ids;
+        self
+    }
+
+    /// The connection ends behind the answer, because what follows on it can't be told from the rest of the
+    /// request.
+    pub(super) fn closing(mut self) -> Self {
+        self.0.header = Some((CONNECTION, HeaderValue::from_static("close")));
+        self
+    }
+
+    pub(super) fn into_answer(self) -> Answer {
+        #[derive(Serialize)]
+        struct Nothing {}
+        self.into_answer_with(&Nothing {})
+    }
+
+    /// The answer, with more beside the error.
+    pub(super) fn into_answer_with(self, more: &impl Serialize) -> Answer {
+        #[derive(Serialize)]
+        struct Shape<'a, M> {
+            error: Details,
+            #[serde(flatten)]
+            more: &'a M,
+        }
+        let (status, header) = (self.0.status, self.0.header.clone());
+        let mut answer = json(status, &Shape { error: *self.0, more });
+        answer.headers_mut().extend(header);
+        answer
+    }
+}
+
+impl From<RangeError> for Problem {
+    fn from(error: RangeError) -> Self {
+        Self::new(codes::by_word(error.code()), error.to_string(), error.hint())
+    }
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        let mut problem = Self::new(codes::by_word(error.code()), error.to_string(), error.hint());
+        problem.0.place.field = error.field();
+        problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_is_not_taken_in_time_is_cut_off() {
+        for (left, frames) in [(Duration::from_secs(60), 1), (Duration::ZERO, 0)] {
+            let (made, pieces) = mpsc::channel(2);
+            for piece in [Piece::Bytes("a".into()), Piece::End] {
+                made.send(piece).await.expect("room");
+            }
+            let mut body = Body::pieces(pieces, Instant::now() + left);
+            for _ in 0..frames {
+                assert!(body.frame().await.is_some_and(|frame| frame.is_ok()));
+            }
+            assert_eq!(body.frame().await.map(|frame| frame.is_err()), (frames == 0).then_some(true));
+        }
+    }
+}

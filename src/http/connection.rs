@@ -1,0 +1,56 @@
+//! Serves one connection, within its limits.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::guard::Peer;
+use super::pace::{IDLE_MAX, InService, Pace, Paced};
+use super::worker::Worker;
+
+/// The most bytes of a header that are read at all; above its limit and below this one a header is answered
+/// with an error in our shape, above it with the bare status.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Answers the requests of one connection until it ends, takes too long, or is drained.
+pub(super) async fn serve<S>(socket: S, peer: Peer, worker: Rc<Worker>, pace: Rc<Pace>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn(|request| {
+        let in_service = InService::begin(&pace);
+        let worker = Rc::clone(&worker);
+        async move {
+            let answer = worker.answer(request, peer).await;
+            Ok::<_, Infallible>(answer.map(|body| body.held_by(in_service)))
+        }
+    });
+    let io = TokioIo::new(Paced::new(socket, Rc::clone(&pace)));
+    // A client may send its last request and close its half: it still gets its answer. That also spares a
+    // read for each request that would look whether the client is still there.
+    let connection = http1::Builder::new()
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    let mut alarm = pin!(tokio::time::sleep(IDLE_MAX));
+    poll_fn(|cx| {
+        if pace.draining(cx) {
+            connection.as_mut().graceful_shutdown();
+        }
+        // What a connection fails of concerns its client alone.
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => pace.poll_overdue(cx, alarm.as_mut()),
+        }
+    })
+    .await;
+}

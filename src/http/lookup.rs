@@ -1,0 +1,203 @@
+//! Checks: is this address blacklisted?
+
+use std::fmt;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, HeaderValue};
+use hyper::http::request::Parts;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::answer::{Answer, BLACKLISTED, Body, JSON, PLAIN, Problem, answer, at_position};
+use super::request::{self, Parameters, percent_decoded};
+use super::worker::Worker;
+use super::{Kind, codes};
+use crate::address::Address;
+use crate::snapshot::{Snapshot, Verdict};
+
+/// The most addresses of one batch on a lookup listener, whose other clients wait meanwhile.
+pub const LOOKUP_BATCH_ADDRESSES_MAX: usize = 4096;
+/// The most addresses of one batch on an admin listener.
+pub const ADMIN_BATCH_ADDRESSES_MAX: usize = 65_536;
+/// How many addresses of a batch are looked up before the other connections get their turn.
+const SLICE_ADDRESSES: usize = 64;
+
+/// `GET /v1/check/{ip}`.
+pub(super) fn check_segment(worker: &Worker, head: &Parts, segment: &str) -> Result<Answer, Problem> {
+    // Most requests have no parameters, and need no list of them.
+    if head.uri.query().is_some() {
+        Parameters::parse(head, &[])?;
+    }
+    let text = percent_decoded(segment).ok_or_else(not_utf8)?;
+    check(worker, head, &text)
+}
+
+/// `GET /v1/check?ip=`.
+pub(super) fn check_parameter(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
+    let text = Parameters::parse(head, &["ip"])?.value("ip")?;
+    let missing = || request::invalid("ip", "is missing", "write it like /v1/check?ip=203.0.113.7");
+    check(worker, head, &text.ok_or_else(missing)?)
+}
+
+fn check(worker: &Worker, head: &Parts, text: &str) -> Result<Answer, Problem> {
+    let address: Address = text.parse()?;
+    let found = worker.with_snapshot(|snapshot| (snapshot.lookup(address), snapshot.position()));
+    let (verdict, position) = found.ok_or_else(Problem::not_ready)?;
+    Ok(at_position(verdict_answer(verdict, wanted_form(head)), position))
+}
+
+/// The form of the answer that the client wants: plain text if it accepts exactly that.
+pub(super) fn wanted_form(head: &Parts) -> Form {
+    match head.headers.get(ACCEPT) {
+        Some(accept) if accept == PLAIN => Form::Plain,
+        _ => Form::Json,
+    }
+}
+
+/// The two forms that answers, and batches, have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Form {
+    Plain,
+    Json,
+}
+
+fn verdict_answer(verdict: Verdict, form: Form) -> Answer {
+    let (digit, json) = match verdict {
+        Verdict::Blacklisted => ("1", r#"{"blacklisted":true}"#),
+        Verdict::Free => ("0", r#"{"blacklisted":false}"#),
+    };
+    let (content_type, body) = match form {
+        Form::Plain => (PLAIN, digit),
+        Form::Json => (JSON, json),
+    };
+    let mut answer = answer(StatusCode::OK, content_type, Body::whole(Bytes::from_static(body.as_bytes())));
+    answer.headers_mut().insert(BLACKLISTED, HeaderValue::from_static(digit));
+    answer
+}
+
+fn not_utf8() -> Problem {
+    Problem::new(
+        codes::ADDRESS_INVALID,
+        "the address is not UTF-8",
+        "write it like 203.0.113.7 or 2001:db8::7",
+    )
+}
+
+/// `POST /v1/check`.
+pub(super) async fn check_batch(
+    worker: &Worker,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Result<Answer, Problem> {
+    Parameters::parse(head, &[])?;
+    let bytes = request::body(body).await?;
+    // One snapshot for all of them; held by count, because a guard must not cross an await.
+    let snapshot = worker.hold_snapshot().ok_or_else(Problem::not_ready)?;
+    let addresses_max = match worker.kind {
+        Kind::Lookup => LOOKUP_BATCH_ADDRESSES_MAX,
+        Kind::Admin => ADMIN_BATCH_ADDRESSES_MAX,
+    };
+    let text = str::from_utf8(&bytes)
+        .map_err(|_| Problem::new(codes::BODY_INVALID, "the body is not UTF-8", "encode it as UTF-8"))?;
+    let body = if text.trim_ascii_start().starts_with('[') {
+        let addresses = elements(text, addresses_max)?;
+        let verdicts = batch(&snapshot, addresses.into_iter().map(element), addresses_max).await?;
+        answer(StatusCode::OK, JSON, Body::whole(array(&verdicts)))
+    } else {
+        let verdicts = batch(&snapshot, lines(text), addresses_max).await?;
+        answer(StatusCode::OK, PLAIN, Body::whole(digits(&verdicts)))
+    };
+    Ok(at_position(body, snapshot.position()))
+}
+
+/// Looks up all addresses, or says which is none.
+async fn batch(
+    snapshot: &Snapshot,
+    addresses: impl Iterator<Item = Result<Address, Problem>>,
+    addresses_max: usize,
+) -> Result<Vec<Verdict>, Problem> {
+    let mut verdicts = Vec::new();
+    for (index, address) in addresses.enumerate() {
+        if index == addresses_max {
+            return Err(too_many(addresses_max));
+        }
+        if index % SLICE_ADDRESSES == SLICE_ADDRESSES - 1 {
+            tokio::task::yield_now().await;
+        }
+        verdicts.push(snapshot.lookup(address.map_err(|problem| problem.index(index))?));
+    }
+    Ok(verdicts)
+}
+
+fn too_many(addresses_max: usize) -> Problem {
+    let message = format!("the batch has more than {addresses_max} addresses");
+    Problem::new(codes::BATCH_TOO_LONG, message, "send it in several requests")
+}
+
+/// The address on each line that is not blank.
+fn lines(text: &str) -> impl Iterator<Item = Result<Address, Problem>> {
+    let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+    numbered.map(|(at, line)| line.parse().map_err(|error| Problem::from(error).line(Some(at + 1))))
+}
+
+fn element(raw: &RawValue) -> Result<Address, Problem> {
+    let text: String = serde_json::from_str(raw.get()).map_err(|_| {
+        Problem::new(codes::ADDRESS_INVALID, "the element is no string", "write addresses as JSON strings")
+    })?;
+    Ok(text.parse()?)
+}
+
+/// The elements of a JSON array, unread: they are read slice by slice.
+fn elements(text: &str, elements_max: usize) -> Result<Vec<&RawValue>, Problem> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let mut found = Vec::new();
+    let read = json.deserialize_seq(Elements { elements_max, found: &mut found }).and_then(|()| json.end());
+    match read {
+        _ if found.len() > elements_max => Err(too_many(elements_max)),
+        Ok(()) => Ok(found),
+        Err(error) => {
+            let message = format!("the body is no JSON array: {error}");
+            let hint = r#"write it like ["203.0.113.7","2001:db8::7"]"#;
+            Err(Problem::new(codes::BODY_INVALID, message, hint))
+        }
+    }
+}
+
+/// Stops reading behind the first element that is too many.
+struct Elements<'a, 'de> {
+    elements_max: usize,
+    found: &'a mut Vec<&'de RawValue>,
+}
+
+impl<'de> Visitor<'de> for Elements<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while self.found.len() <= self.elements_max {
+            match elements.next_element()? {
+                Some(element) => self.found.push(element),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn digits(verdicts: &[Verdict]) -> Vec<u8> {
+    let line = |verdict: &Verdict| match verdict {
+        Verdict::Blacklisted => *b"1\n",
+        Verdict::Free => *b"0\n",
+    };
+    verdicts.iter().flat_map(line).collect()
+}
+
+fn array(verdicts: &[Verdict]) -> Vec<u8> {
+    let booleans: Vec<bool> = verdicts.iter().map(|verdict| *verdict == Verdict::Blacklisted).collect();
+    serde_json::to_vec(&booleans).expect("booleans are JSON")
+}

@@ -1,0 +1,265 @@
+//! How long a connection may take for what it is doing, without a timer per request.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// How long a connection may be open without a request.
+pub const IDLE_MAX: Duration = Duration::from_secs(120);
+/// How long a request's header may take from its first byte to its last.
+pub const HEADER_MAX: Duration = Duration::from_secs(5);
+/// How long a client may take nothing of an answer that is ready for it.
+pub const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Nothing, or sending the last bytes of an answer.
+    Idle,
+    /// A header has begun.
+    Header,
+    /// A request is being worked on.
+    Request,
+}
+
+/// The time that one connection takes. Shared by its socket, its requests and the task that drives it, all
+/// on one thread.
+///
+/// hyper's own limit on the time for a header also runs while a connection is idle, and costs a timer for
+/// each request. So the stages are told apart here, and there is one timer for each connection.
+#[derive(Debug)]
+pub(super) struct Pace {
+    stage: Cell<Stage>,
+    /// Whether the client takes nothing at the moment.
+    stalled: Cell<bool>,
+    /// Whether the time for the present stage begins anew.
+    anew: Cell<bool>,
+    since: Cell<Instant>,
+    draining: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Pace {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            stage: Cell::new(Stage::Idle),
+            stalled: Cell::new(false),
+            anew: Cell::new(true),
+            since: Cell::new(Instant::now()),
+            draining: Cell::new(false),
+            waker: RefCell::new(None),
+        })
+    }
+
+    fn set(&self, stage: Stage) {
+        self.stage.set(stage);
+        self.anew.set(true);
+    }
+
+    fn bytes_read(&self) {
+        match self.stage.get() {
+            // A header has its time from its first byte on, however many reads it takes.
+            Stage::Header => {}
+            Stage::Idle => self.set(Stage::Header),
+            Stage::Request => self.anew.set(true),
+        }
+    }
+
+    fn bytes_written(&self) {
+        if self.stalled.replace(false) || self.stage.get() != Stage::Header {
+            self.anew.set(true);
+        }
+    }
+
+    fn write_blocked(&self) {
+        if !self.stalled.replace(true) {
+            self.anew.set(true);
+        }
+    }
+
+    /// When the connection has taken too long; none while it is we who are to do something.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.anew.take() {
+            self.since.set(now);
+        }
+        let limit = match self.stage.get() {
+            _ if self.stalled.get() => STALL_MAX,
+            Stage::Idle => IDLE_MAX,
+            Stage::Header => HEADER_MAX,
+            Stage::Request => return None,
+        };
+        Some(self.since.get() + limit)
+    }
+
+    /// Ready once the connection has taken too long. Reads the clock once; the alarm is only moved when it
+    /// would ring too late, and when it rings too early.
+    pub(super) fn poll_overdue(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<()> {
+        let now = Instant::now();
+        let Some(deadline) = self.deadline(now) else { return Poll::Pending };
+        if now >= deadline {
+            return Poll::Ready(());
+        }
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    /// Tells the connection to end behind the request that it is working on.
+    pub(super) fn drain(&self) {
+        self.draining.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it is to end. Remembers whom to wake for it.
+    pub(super) fn draining(&self, cx: &Context<'_>) -> bool {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.draining.get()
+    }
+}
+
+/// Held while a request is being worked on and its answer is being made.
+#[derive(Debug)]
+pub(super) struct InService(Rc<Pace>);
+
+impl InService {
+    pub(super) fn begin(pace: &Rc<Pace>) -> Self {
+        pace.set(Stage::Request);
+        Self(Rc::clone(pace))
+    }
+}
+
+impl Drop for InService {
+    fn drop(&mut self) {
+        self.0.set(Stage::Idle);
+    }
+}
+
+/// A socket that reports to the pace of its connection.
+#[derive(Debug)]
+pub(super) struct Paced<S> {
+    socket: S,
+    pace: Rc<Pace>,
+}
+
+impl<S> Paced<S> {
+    pub(super) const fn new(socket: S, pace: Rc<Pace>) -> Self {
+        Self { socket, pace }
+    }
+
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Ready(Ok(1..)) => self.pace.bytes_written(),
+            Poll::Pending => self.pace.write_blocked(),
+            Poll::Ready(_) => {}
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.pace.bytes_read();
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.wrote(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(pace: &Pace, now: Instant) -> Option<Duration> {
+        pace.deadline(now).map(|deadline| deadline - now)
+    }
+
+    #[test]
+    fn a_header_has_its_time_from_its_first_byte_on() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        assert_eq!(left(&pace, start), Some(IDLE_MAX));
+        pace.bytes_read();
+        assert_eq!(left(&pace, start), Some(HEADER_MAX));
+        pace.bytes_read();
+        let later = start + Duration::from_secs(3);
+        assert_eq!(left(&pace, later), Some(HEADER_MAX - Duration::from_secs(3)), "a drop does not help");
+    }
+
+    #[test]
+    fn a_request_that_is_worked_on_has_no_deadline_and_the_idle_time_begins_behind_it() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        pace.bytes_read();
+        let request = InService::begin(&pace);
+        assert_eq!(left(&pace, start), None);
+        drop(request);
+        let later = start + Duration::from_secs(60);
+        assert_eq!(left(&pace, later), Some(IDLE_MAX));
+        pace.bytes_written();
+        assert_eq!(left(&pace, later + Duration::from_secs(60)), Some(IDLE_MAX), "it is still sending");
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        let _request = InService::begin(&pace);
+        pace.write_blocked();
+        assert_eq!(left(&pace, start), Some(STALL_MAX));
+        let later = start + Duration::from_secs(20);
+        pace.write_blocked();
+        assert_eq!(left(&pace, later), Some(STALL_MAX - Duration::from_secs(20)));
+        pace.bytes_written();
+        assert_eq!(left(&pace, later), None);
+    }
+}

@@ -1,0 +1,158 @@
+//! The list itself, streamed while it is made.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::admin::blocking;
+use super::answer::{Answer, Body, JSON_LINES, PLAIN, Piece, Problem, answer, at_position};
+use super::codes;
+use super::lookup::{Form, wanted_form};
+use super::request::Parameters;
+use super::worker::Worker;
+use crate::address::Range;
+use crate::record::{Offset, Timestamp};
+use crate::table::Row;
+
+/// The size of a piece; one line more may be in it.
+const PIECE_BYTES: usize = 64 * 1024;
+/// How many pieces are made ahead of what the client takes.
+const PIECES_MAX: usize = 4;
+/// How long an export may take: one that is taken ever so slowly must not keep others out for ever.
+pub const EXPORT_MAX: Duration = Duration::from_secs(600);
+
+/// `GET /v1/ranges`: a row a line, or what is blacklisted now as plain text.
+pub(super) async fn ranges(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
+    Parameters::parse(head, &[])?;
+    let snapshot = worker.hold_snapshot().ok_or_else(Problem::not_ready)?;
+    let (made, pieces) = mpsc::channel(PIECES_MAX);
+    let form = wanted_form(head);
+    let content_type = match form {
+        Form::Plain => PLAIN,
+        Form::Json => JSON_LINES,
+    };
+    let body = Body::pieces(pieces, Instant::now() + EXPORT_MAX);
+    let answer = answer(StatusCode::OK, content_type, body);
+    if head.method == Method::HEAD {
+        return Ok(at_position(answer, snapshot.position()));
+    }
+    let position = match form {
+        Form::Plain => {
+            let export = Export { _place: worker.exports.send()?, made };
+            let position = snapshot.position();
+            tokio::task::spawn_blocking(move || export.send(snapshot.ranges(), write_range));
+            position
+        }
+        Form::Json => {
+            // A copy waits for other walks over the list; meanwhile the list can be sent to others.
+            let copying = worker.exports.copy()?;
+            let live = Arc::clone(&worker.app.live);
+            let (copy, copying) = blocking(move || (live.copy_rows(), copying)).await;
+            let export = Export { _place: worker.exports.send()?, made };
+            drop(copying);
+            tokio::task::spawn_blocking(move || export.send(copy.rows.into_iter(), write_row));
+            copy.position
+        }
+    };
+    Ok(at_position(answer, position))
+}
+
+/// The places of the one export that may be sent and of the one that may be copied for that.
+#[derive(Debug)]
+pub(super) struct Exports {
+    sending: Arc<Semaphore>,
+    copying: Arc<Semaphore>,
+}
+
+impl Exports {
+    pub(super) fn new() -> Self {
+        Self { sending: Arc::new(Semaphore::new(1)), copying: Arc::new(Semaphore::new(1)) }
+    }
+
+    fn send(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.sending).try_acquire_owned().map_err(|_| busy("another export is running"))
+    }
+
+    fn copy(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        // Spares the copy where it could not be sent anyway.
+        drop(self.send()?);
+        Arc::clone(&self.copying).try_acquire_owned().map_err(|_| busy("another export is about to run"))
+    }
+}
+
+fn busy(message: &str) -> Problem {
+    Problem::new(codes::EXPORT_BUSY, message, "repeat it when that one is done")
+}
+
+/// An export that is running.
+struct Export {
+    made: mpsc::Sender<Piece>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Export {
+    /// Sends a line for each item, as fast as the client takes them; ends early when it is gone.
+    fn send<T>(self, items: impl Iterator<Item = T>, write: impl Fn(T, &mut Vec<u8>)) {
+        let mut piece = Vec::new();
+        for item in items {
+            write(item, &mut piece);
+            if piece.len() >= PIECE_BYTES {
+                let full = Bytes::from(std::mem::take(&mut piece));
+                if self.made.blocking_send(Piece::Bytes(full)).is_err() {
+                    return;
+                }
+            }
+        }
+        // A client that is gone needs neither.
+        let _ = self.made.blocking_send(Piece::Bytes(piece.into()));
+        let _ = self.made.blocking_send(Piece::End);
+    }
+}
+
+fn write_range(range: Range, piece: &mut Vec<u8>) {
+    writeln!(piece, "{}-{}", range.start(), range.end()).expect("a vector takes all that is written");
+}
+
+fn write_row(row: Row, piece: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Shape {
+        start: IpAddr,
+        end: IpAddr,
+        command: Offset,
+        expires_at: Option<Timestamp>,
+    }
+    let Row { range, cause } = row;
+    let shape = Shape {
+        start: range.start(),
+        end: range.end(),
+        command: cause.command,
+        expires_at: cause.expires_at,
+    };
+    serde_json::to_writer(&mut *piece, &shape).expect("a row holds nothing that JSON cannot");
+    piece.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_that_is_copied_keeps_only_its_like_out() {
+        let exports = Exports::new();
+        let copying = exports.copy().expect("a place");
+        exports.copy().expect_err("one copy at a time");
+        let sending = exports.send().expect("what is sent does not wait for what is copied");
+        exports.send().expect_err("one export at a time");
+        drop(copying);
+        exports.copy().expect_err("it could not be sent");
+        drop(sending);
+        drop(exports.copy().expect("a place"));
+    }
+}

@@ -1,0 +1,139 @@
+//! What requests bring along: parameters and bodies.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::EXPECT;
+use hyper::http::request::Parts;
+use percent_encoding::percent_decode_str;
+use tokio::time::timeout;
+
+use super::answer::Problem;
+use super::codes;
+
+/// The longest body, in bytes.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a body may take.
+pub const BODY_MAX: Duration = Duration::from_secs(10);
+/// How long the body of a refused request is read and thrown away, so that its sender sees the answer; and
+/// no more than [`BODY_BYTES_MAX`] of it.
+pub const DISCARD_MAX: Duration = Duration::from_secs(2);
+
+/// Decodes percent-encoding, once.
+pub(super) fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(text).decode_utf8().ok()
+}
+
+/// The parameters behind the `?`.
+#[derive(Debug)]
+pub(super) struct Parameters<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Parameters<'a> {
+    /// Reads the parameters of a path that has only the known ones: one that is passed over silently may
+    /// have been meant to keep a command from being written.
+    pub(super) fn parse(head: &'a Parts, known: &[&'static str]) -> Result<Self, Problem> {
+        let parts = head.uri.query().unwrap_or_default().split('&').filter(|part| !part.is_empty());
+        let pairs: Vec<(&str, &str)> = parts.map(|part| part.split_once('=').unwrap_or((part, ""))).collect();
+        if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(name)) {
+            let message = format!("there is no parameter `{}`", name.escape_debug());
+            let hint = match known {
+                [] => "the path has no parameters".to_owned(),
+                known => format!("the path knows {}", known.join(", ")),
+            };
+            return Err(Problem::new(codes::PARAMETER_UNKNOWN, message, hint));
+        }
+        Ok(Self(pairs))
+    }
+
+    /// The value of a parameter that is there at most once.
+    pub(super) fn value(&self, name: &'static str) -> Result<Option<Cow<'a, str>>, Problem> {
+        let mut values = self.0.iter().filter(|(found, _)| *found == name).map(|(_, value)| *value);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => match percent_decoded(value) {
+                Some(value) => Ok(Some(value)),
+                None => Err(invalid(name, "is not UTF-8", "percent-encode it as UTF-8")),
+            },
+            (Some(_), Some(_)) => Err(invalid(name, "stands twice", "keep one of them")),
+        }
+    }
+
+    /// Whether a parameter is set: `?name`, `?name=true` or `?name=1`.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool, Problem> {
+        match self.value(name)?.as_deref() {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(_) => {
+                Err(invalid(name, "is neither true nor false", "write it without a value, or leave it out"))
+            }
+        }
+    }
+}
+
+/// A parameter is not as it should be.
+pub(super) fn invalid(name: &'static str, what: &str, hint: &str) -> Problem {
+    Problem::new(codes::PARAMETER_INVALID, format!("`{name}` {what}"), hint).field(name)
+}
+
+/// Reads a whole body, within [`BODY_BYTES_MAX`] and [`BODY_MAX`].
+pub(super) async fn body(body: &mut Incoming) -> Result<Vec<u8>, Problem> {
+    let announced = body.size_hint().lower();
+    if announced > BODY_BYTES_MAX as u64 {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+    match timeout(BODY_MAX, collect(body, &mut bytes)).await {
+        Ok(Ok(())) => Ok(bytes),
+        Ok(Err(CollectError::TooLong)) => Err(too_long()),
+        Ok(Err(CollectError::Broken(error))) => {
+            let message = format!("the body can't be read: {error}");
+            Err(Problem::new(codes::BODY_INVALID, message, "send as much as the header announces").closing())
+        }
+        Err(_) => {
+            let message = format!("the body did not come within {} s", BODY_MAX.as_secs());
+            Err(Problem::new(codes::BODY_TIMEOUT, message, "send it at once").closing())
+        }
+    }
+}
+
+enum CollectError {
+    TooLong,
+    Broken(hyper::Error),
+}
+
+async fn collect(body: &mut Incoming, bytes: &mut Vec<u8>) -> Result<(), CollectError> {
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(CollectError::Broken)?.into_data() else { continue };
+        if bytes.len() + data.len() > BODY_BYTES_MAX {
+            return Err(CollectError::TooLong);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(())
+}
+
+/// Reads what is left of the body of a request that is refused: a socket that is closed with unread bytes
+/// takes the answer back that was sent last.
+pub(super) async fn discard(head: &Parts, body: &mut Incoming) {
+    // Who asks first, with `Expect`, sends nothing unless we read.
+    if body.is_end_stream() || head.headers.contains_key(EXPECT) {
+        return;
+    }
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if bytes > BODY_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    let _ = timeout(DISCARD_MAX, rest).await;
+}
+
+fn too_long() -> Problem {
+    let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+    Problem::new(codes::BODY_TOO_LONG, message, "send it in several requests").closing()
+}

@@ -1,0 +1,187 @@
+//! Where the two listeners listen, and for whom.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use nix::unistd::{Gid, Group};
+use serde::Deserialize;
+
+/// One place to listen on: a TCP address, or `unix:` and the path of a socket.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub enum Listen {
+    /// A TCP address and port; port 0 is any free one.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = ListenError;
+
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err(ListenError(text.to_owned())),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Tcp).map_err(|_| ListenError(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = ListenError;
+
+    fn try_from(text: String) -> Result<Self, ListenError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A text that is no place to listen on.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "`{0}` is no place to listen on: write it like 127.0.0.1:8181, [::1]:8181 or unix:/run/portcullis/lookup.sock"
+)]
+pub struct ListenError(String);
+
+/// The `[lookup]` section: the listener that request handlers ask.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LookupSettings {
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+    /// How many threads answer, at least 1.
+    pub workers: usize,
+}
+
+impl Default for LookupSettings {
+    fn default() -> Self {
+        Self { listen: vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8181)))], workers: 1 }
+    }
+}
+
+/// The `[admin]` section: the listener that operators use. `admin.sock` in the data directory is there in
+/// any case.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSettings {
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+    /// The permissions of the Unix sockets, in octal: whoever may write to the socket may write commands.
+    pub socket_mode: SocketMode,
+    /// The group that owns the Unix sockets; none is the group of the process.
+    pub socket_group: Option<String>,
+    /// Whether a TCP address that other hosts reach is allowed.
+    pub allow_remote: bool,
+}
+
+impl AdminSettings {
+    /// The group that owns the Unix sockets, looked up; the error says which group there is not.
+    ///
+    /// # Errors
+    /// When there is no such group, or that can't be found out.
+    pub fn group(&self) -> Result<Option<Gid>, String> {
+        let Some(name) = self.socket_group.as_deref() else { return Ok(None) };
+        match Group::from_name(name) {
+            Ok(Some(group)) => Ok(Some(group.gid)),
+            Ok(None) => Err(format!("there is no group `{name}`")),
+            Err(error) => Err(format!("the group `{name}` can't be looked up: {error}")),
+        }
+    }
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self {
+            listen: vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8182)))],
+            socket_mode: SocketMode::default(),
+            socket_group: None,
+            allow_remote: false,
+        }
+    }
+}
+
+/// The `[http]` section: what both listeners share.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSettings {
+    /// Host names besides the loopback ones that requests may be addressed to.
+    pub hosts: Vec<String>,
+}
+
+impl HttpSettings {
+    /// The first of the hosts that is neither a name nor an address, without a port.
+    pub fn wrong_host(&self) -> Option<&str> {
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        let is_name = |host: &str| !host.is_empty() && host.bytes().all(name);
+        let wrong = |host: &&String| !is_name(host) && host.parse::<IpAddr>().is_err();
+        self.hosts.iter().find(wrong).map(String::as_str)
+    }
+}
+
+/// The permissions of a Unix socket, written in octal like `0660`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct SocketMode(u32);
+
+impl SocketMode {
+    /// The permission bits.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for SocketMode {
+    fn default() -> Self {
+        Self(0o600)
+    }
+}
+
+impl TryFrom<String> for SocketMode {
+    type Error = SocketModeError;
+
+    fn try_from(text: String) -> Result<Self, SocketModeError> {
+        let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
+        let bits = octal.then(|| u32::from_str_radix(&text, 8).ok()).flatten().filter(|bits| *bits <= 0o777);
+        bits.map(Self).ok_or(SocketModeError(text))
+    }
+}
+
+/// A text that is no permission of a socket.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is no mode of a socket: write it in octal, like \"0660\"")]
+pub struct SocketModeError(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_to_listen_on_is_an_address_or_a_path() {
+        for text in ["127.0.0.1:8181", "[::1]:0", "unix:/run/portcullis/lookup.sock"] {
+            assert_eq!(text.parse::<Listen>().expect(text).to_string(), text);
+        }
+        for text in ["", "8181", "localhost:8181", "127.0.0.1", "unix:", "/run/lookup.sock"] {
+            assert!(text.parse::<Listen>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_octal() {
+        assert_eq!(SocketMode::try_from("0660".to_owned()), Ok(SocketMode(0o660)));
+        assert_eq!(SocketMode::try_from("600".to_owned()), Ok(SocketMode(0o600)));
+        for text in ["", "66", "0o660", "0680", "rw-------", "7777", "06600"] {
+            assert!(SocketMode::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The threads: one that accepts for each kind of listener, and those that answer.
+//!
+//! Each thread that answers has a runtime and a reader of its own and shares nothing with the others that
+//! changes per request.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::{Id, JoinSet, LocalSet};
+use tokio::time::{self, MissedTickBehavior};
+
+use super::admin::Acknowledged;
+use super::connection::serve;
+use super::guard::Hosts;
+use super::listen::{Connected, Listener, Socket};
+use super::pace::Pace;
+use super::ranges::Exports;
+use super::{App, Kind};
+use crate::snapshot::{Reader, Snapshot};
+
+/// The most connections that the lookup listeners hold over TCP, and as many over Unix sockets; while there
+/// are as many, accepting waits.
+pub const LOOKUP_CONNECTIONS_MAX: usize = 16_384;
+/// The most connections that the admin listeners hold over TCP, and as many over Unix sockets: whoever fills
+/// the port must not keep the operator from the socket.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// How often a worker lets go of replaced snapshots though nobody asks it anything.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How long to wait after a connection could not be accepted, at first and at most.
+const ACCEPT_BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How often it is logged that a listener has no place left.
+const FULL_LOGGED_EVERY: Duration = Duration::from_secs(60);
+
+/// When all connections must have ended; none while there is no shutdown.
+pub(super) type Drain = watch::Receiver<Option<Instant>>;
+
+/// A connection that was accepted, and its place among those that may be open.
+#[derive(Debug)]
+pub(super) struct Handed {
+    socket: Socket,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Hands connections to the workers, each its turn. Holds no more of them than may be open.
+#[derive(Clone, Debug)]
+pub(super) struct Acceptor {
+    workers: Vec<mpsc::UnboundedSender<Handed>>,
+    tcp: Arc<Semaphore>,
+    unix: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    pub(super) fn new(kind: Kind, workers: Vec<mpsc::UnboundedSender<Handed>>) -> Self {
+        let connections_max = match kind {
+            Kind::Lookup => LOOKUP_CONNECTIONS_MAX,
+            Kind::Admin => ADMIN_CONNECTIONS_MAX,
+        };
+        let places = || Arc::new(Semaphore::new(connections_max));
+        Self { workers, tcp: places(), unix: places() }
+    }
+
+    /// Accepts at all listeners until the drain begins, then closes them.
+    pub(super) async fn run(self, listeners: Vec<Listener>, mut drain: Drain) {
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(self.clone().accept(listener));
+        }
+        // An error means that nobody is left who could tell us to stop: the same as being told.
+        let _ = drain.changed().await;
+        tasks.shutdown().await;
+    }
+
+    async fn accept(self, listener: Listener) {
+        let mut places = Places::of(&self, &listener);
+        let mut back_off = ACCEPT_BACK_OFF.0;
+        for worker in self.workers.iter().cycle() {
+            let socket = loop {
+                match listener.accept().await {
+                    Ok(socket) => break socket,
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        time::sleep(back_off).await;
+                        back_off = (back_off * 2).min(ACCEPT_BACK_OFF.1);
+                    }
+                }
+            };
+            back_off = ACCEPT_BACK_OFF.0;
+            let permit = places.take().await;
+            // A worker that is gone takes its connections with it; the others go on.
+            let _ = worker.send(Handed { socket, permit });
+        }
+    }
+}
+
+/// The places for the connections of one listener, which it may share with others of its sort.
+struct Places {
+    free: Arc<Semaphore>,
+    listen: String,
+    told: Option<Instant>,
+}
+
+impl Places {
+    fn of(acceptor: &Acceptor, listener: &Listener) -> Self {
+        let free = match listener {
+            Listener::Tcp(_) => &acceptor.tcp,
+            Listener::Unix(..) => &acceptor.unix,
+        };
+        let listen = listener.place().map(|place| place.to_string()).unwrap_or_default();
+        Self { free: Arc::clone(free), listen, told: None }
+    }
+
+    /// Takes a place, as soon as there is one.
+    async fn take(&mut self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return permit;
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= FULL_LOGGED_EVERY) {
+            self.told = Some(Instant::now());
+            tracing::warn!(
+                listen = self.listen,
+                "all places are taken; new connections wait until others end"
+            );
+        }
+        Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
+    }
+}
+
+/// What a thread answers from.
+pub(super) struct Worker {
+    pub(super) app: Arc<App>,
+    pub(super) kind: Kind,
+    pub(super) hosts: Arc<Hosts>,
+    pub(super) exports: Exports,
+    pub(super) drain: Drain,
+    /// There is one admin worker, so that it knows all that was acknowledged.
+    pub(super) acknowledged: RefCell<Acknowledged>,
+    reader: RefCell<Reader>,
+}
+
+impl Worker {
+    pub(super) fn new(app: Arc<App>, kind: Kind, hosts: Arc<Hosts>, drain: Drain) -> Self {
+        let reader = RefCell::new(app.readers.reader());
+        Self { app, kind, hosts, exports: Exports::new(), drain, acknowledged: RefCell::default(), reader }
+    }
+
+    /// Looks at the newest snapshot, briefly: the closure can't await.
+    pub(super) fn with_snapshot<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> Option<T> {
+        self.reader.borrow_mut().snapshot().map(look)
+    }
+
+    /// The newest snapshot, to be held for longer.
+    pub(super) fn hold_snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.reader.borrow_mut().hold()
+    }
+
+    /// Serves the connections that are handed to it until the drain begins, then those that it has until
+    /// they are done or the time is up.
+    pub(super) async fn run(self, mut handed: mpsc::UnboundedReceiver<Handed>) {
+        let mut drain = self.drain.clone();
+        let worker = Rc::new(self);
+        let mut connections = Connections::default();
+        let mut refresh = time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                next = handed.recv() => match next {
+                    Some(next) => connections.begin(next, &worker),
+                    None => break,
+                },
+                () = connections.end_one() => {}
+                _ = refresh.tick() => drop(worker.with_snapshot(|_| ())),
+                _ = drain.changed() => break,
+            }
+        }
+        let until = *drain.borrow();
+        connections.drain(until.unwrap_or_else(Instant::now)).await;
+    }
+}
+
+/// The connections of one worker.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    paces: HashMap<Id, Rc<Pace>>,
+}
+
+impl Connections {
+    fn begin(&mut self, handed: Handed, worker: &Rc<Worker>) {
+        let Handed { socket, permit } = handed;
+        let (worker, pace) = (Rc::clone(worker), Pace::new());
+        let serving = {
+            let pace = Rc::clone(&pace);
+            async move {
+                match socket.connect() {
+                    Ok(Connected::Tcp(stream, peer)) => serve(stream, peer, worker, pace).await,
+                    Ok(Connected::Unix(stream, peer)) => serve(stream, peer, worker, pace).await,
+                    Err(error) => tracing::warn!(%error, "a connection could not be served"),
+                }
+                drop(permit);
+            }
+        };
+        self.paces.insert(self.tasks.spawn_local(serving).id(), pace);
+    }
+
+    /// Waits for a connection to end, for ever while there is none.
+    async fn end_one(&mut self) {
+        let Some(ended) = self.tasks.join_next_with_id().await else {
+            return std::future::pending().await;
+        };
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(%error, "a connection ended in a panic");
+                error.id()
+            }
+        };
+        self.paces.remove(&id);
+    }
+
+    async fn drain(mut self, until: Instant) {
+        self.paces.values().for_each(|pace| pace.drain());
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        // What is not done by then is cut off when the runtime ends.
+        let _ = time::timeout_at(until.into(), all).await;
+    }
+}
+
+/// Runs a worker on the calling thread.
+pub(super) fn run_local(
+    runtime: tokio::runtime::Runtime,
+    worker: impl FnOnce() -> Worker + 'static,
+    handed: mpsc::UnboundedReceiver<Handed>,
+) {
+    // As a task of its own, because the future of a local set is polled whenever any of its tasks is, which
+    // here would be at each request.
+    let local = LocalSet::new();
+    let task = local.spawn_local(async { worker().run(handed).await });
+    if let Err(error) = local.block_on(&runtime, task) {
+        tracing::error!(%error, "a worker ended in a panic");
+    }
+    drop(local);
+    // An export may still be at work on a thread of its own; nobody waits for what it makes.
+    runtime.shutdown_background();
+}
+
+/// A runtime for one thread.
+pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(super::BLOCKING_THREADS_MAX)
+        .build()
+}
