@@ -1,0 +1,85 @@
+//! `portcullis check`: is this address blacklisted?
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::json;
+
+use crate::address::Address;
+use crate::cli::connect::{Intent, Target, ask};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::list::in_words;
+use crate::cli::output::{Format, Output};
+use crate::http::client::{Client, Request};
+
+/// The most addresses in one request: what every listener takes.
+const BATCH_ADDRESSES_MAX: usize = 4_096;
+
+/// The flags of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The addresses, IPv4 or IPv6
+    #[arg(required = true, value_name = "ADDRESS", value_parser = parse_asked)]
+    addresses: Vec<Asked>,
+    /// Print a JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// An address, and how the user wrote it.
+#[derive(Clone, Debug)]
+struct Asked {
+    text: String,
+    address: Address,
+}
+
+fn parse_asked(text: &str) -> Result<Asked, String> {
+    let address = text.parse().map_err(|error| in_words(&error))?;
+    Ok(Asked { text: text.to_owned(), address })
+}
+
+/// Asks about every address and prints the answers in the order given.
+///
+/// # Errors
+/// When the service can't be asked.
+pub fn run(args: &CheckArgs, target: &Target) -> Result<Exit, Failure> {
+    let mut client = target.connect(Intent::Read)?;
+    let mut output = Output::lock();
+    let mut exit = Exit::Done;
+    for batch in args.addresses.chunks(BATCH_ADDRESSES_MAX) {
+        let blacklisted = check(&mut client, batch)?;
+        for line in batch.iter().zip(&blacklisted) {
+            output.line(show(line, args.json.into()))?;
+        }
+        if blacklisted.contains(&true) {
+            exit = Exit::No;
+        }
+    }
+    output.flush()?;
+    Ok(exit)
+}
+
+fn check(client: &mut Client, batch: &[Asked]) -> Result<Vec<bool>, Failure> {
+    let lines: Vec<String> = batch.iter().map(|asked| asked.address.to_string()).collect();
+    let body = Some(Bytes::from(lines.join("\n") + "\n"));
+    let answer = ask(client, &Request { path: "/v1/check".to_owned(), body, ..Request::default() })?;
+    let answers: Option<Vec<bool>> =
+        answer.trim_ascii_end().split(|byte| *byte == b'\n').map(parse_answer).collect();
+    answers.filter(|answers| answers.len() == batch.len()).ok_or_else(|| {
+        Failure::unavailable("the answer of the service makes no sense: not one 0 or 1 for each address")
+    })
+}
+
+const fn parse_answer(line: &[u8]) -> Option<bool> {
+    match line {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        _ => None,
+    }
+}
+
+fn show((asked, blacklisted): (&Asked, &bool), format: Format) -> String {
+    match format {
+        Format::Text => format!("{} {}", asked.text, u8::from(*blacklisted)),
+        Format::Json => json!({"address": asked.text, "blacklisted": blacklisted}).to_string(),
+    }
+}

@@ -1,0 +1,190 @@
+//! `portcullis status`: how the service is.
+
+use std::io::{self, IsTerminal};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::connect::{Intent, Target, ask};
+use crate::cli::failure::{Exit, Failure, shown};
+use crate::cli::output::{Format, Output, note, unwritable};
+use crate::http::client::{Client, Request};
+
+/// The pause between two looks.
+const REFRESH: Duration = Duration::from_secs(1);
+/// The pause between two looks while waiting.
+const POLL: Duration = Duration::from_millis(100);
+/// How long `--wait` goes on without any answer. As long as the service answers, it is waited for.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Moves to the upper left corner and clears all below it.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// The flags of `status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// Look again every second
+    #[arg(long, conflicts_with = "wait")]
+    watch: bool,
+    /// Wait until the service is ready; give up after 30 seconds without an answer
+    #[arg(long)]
+    wait: bool,
+    /// Print the JSON object of the service
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the service says of itself, as far as people are shown it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Seen {
+    phase: String,
+    ready: bool,
+    stale: bool,
+    degraded: Option<Value>,
+    alarm: Option<Value>,
+    message: Option<String>,
+    position: u64,
+    log_end: u64,
+    lag: u64,
+    age_ms: Option<u64>,
+    rows: Rows,
+    fingerprint: String,
+    refused: Value,
+    version: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rows {
+    ipv4: u64,
+    ipv6: u64,
+}
+
+/// One look at the service: its own words, and what we read in them.
+struct Look {
+    body: Bytes,
+    seen: Seen,
+}
+
+/// Prints the status once, or again and again, or once it is ready.
+///
+/// # Errors
+/// When the service can't be asked.
+pub fn run(args: &StatusArgs, target: &Target) -> Result<Exit, Failure> {
+    let mut output = Output::lock();
+    let format = args.json.into();
+    if args.watch {
+        watch(target, &mut output, format)?;
+    } else if args.wait {
+        print(&mut output, &until_ready(target)?, format)?;
+    } else {
+        print(&mut output, &look(&mut target.connect(Intent::Read)?)?, format)?;
+    }
+    output.flush()?;
+    Ok(Exit::Done)
+}
+
+fn look(client: &mut Client) -> Result<Look, Failure> {
+    let body = ask(client, &Request { path: "/v1/status".to_owned(), ..Request::default() })?;
+    let seen = serde_json::from_slice(&body).map_err(|error| {
+        Failure::unavailable(format!("the answer of the service makes no sense: {error}"))
+    })?;
+    Ok(Look { body, seen })
+}
+
+fn watch(target: &Target, output: &mut Output, format: Format) -> Result<(), Failure> {
+    let redraw = format == Format::Text && io::stdout().is_terminal();
+    let mut client = target.connect(Intent::Read)?;
+    while !output.is_gone() {
+        match look(&mut client) {
+            Ok(look) => {
+                if redraw {
+                    output.bytes(CLEAR.as_bytes()).map_err(|error| unwritable(&error))?;
+                }
+                print(output, &look, format)?;
+            }
+            // Whoever watches wants to see it come back.
+            Err(failure) => note(&failure.to_string()),
+        }
+        output.flush()?;
+        thread::sleep(REFRESH);
+    }
+    Ok(())
+}
+
+fn until_ready(target: &Target) -> Result<Look, Failure> {
+    let mut answered = Instant::now();
+    let mut phase = String::new();
+    loop {
+        let failure = match target.connect(Intent::Read).and_then(|mut client| look(&mut client)) {
+            Ok(look) if look.seen.ready => return Ok(look),
+            Ok(look) if look.seen.phase == "alarm" => {
+                let reason = look.seen.alarm.as_ref().map(words).unwrap_or_default();
+                return Err(Failure::unavailable(shown(&format!("not ready, and in alarm: {reason}"))));
+            }
+            Ok(look) => {
+                answered = Instant::now();
+                if look.seen.phase != phase {
+                    phase = look.seen.phase;
+                    note(&format!("not ready yet: {}", shown(&phase)));
+                }
+                None
+            }
+            Err(failure) => Some(failure),
+        };
+        match failure {
+            Some(failure) if failure.exit() != Exit::Unavailable || answered.elapsed() >= SILENCE_MAX => {
+                return Err(failure);
+            }
+            _ => thread::sleep(POLL),
+        }
+    }
+}
+
+fn print(output: &mut Output, look: &Look, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => output.line(String::from_utf8_lossy(look.body.trim_ascii())),
+        Format::Text => table(&look.seen).iter().try_for_each(|line| output.line(line)),
+    }
+}
+
+fn table(seen: &Seen) -> Vec<String> {
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let age = seen.age_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
+    let rows = [
+        ("phase", Some(seen.phase.clone())),
+        ("ready", Some(yes(seen.ready))),
+        ("stale", seen.stale.then(|| yes(true))),
+        ("degraded", seen.degraded.as_ref().map(words)),
+        ("alarm", seen.alarm.as_ref().map(words)),
+        ("message", seen.message.clone()),
+        ("position", Some(format!("{} (log end {}, lag {})", seen.position, seen.log_end, seen.lag))),
+        ("age", Some(age)),
+        ("rows", Some(format!("{} IPv4, {} IPv6", seen.rows.ipv4, seen.rows.ipv6))),
+        ("refused", Some(words(&seen.refused))),
+        ("fingerprint", Some(seen.fingerprint.clone())),
+        ("version", Some(seen.version.clone())),
+    ];
+    let lines = rows.into_iter().filter_map(|(name, text)| Some(format!("{name:<11} {}", shown(&text?))));
+    lines.collect()
+}
+
+/// A small JSON value without its punctuation.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(word) => word.clone(),
+        Value::Object(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(name, value)| format!("{} {}", words(value), name.replace('_', " ")))
+                .collect();
+            fields.join(", ")
+        }
+        Value::Null => "nothing".to_owned(),
+        value => value.to_string(),
+    }
+}

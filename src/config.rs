@@ -1,0 +1,407 @@
+//! The configuration: each module's own settings, composed, and where the file and the data are.
+//!
+//! A mistake in the file is reported with the file, the line and the key, because "invalid type" alone
+//! sends people to the documentation. What the types can't say is checked by [`Config::check`], which the
+//! command line calls again after its own flags have overridden the file.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use crate::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
+use crate::record::Offset;
+
+/// The most threads that answer lookups.
+pub const WORKERS_MAX: usize = 256;
+/// The name of the configuration file in its directory.
+const FILE_NAME: &str = "portcullis.toml";
+/// The directory of the configuration where systemd names none.
+const SYSTEM_DIRECTORY: &str = "/etc/portcullis";
+
+/// The environment variables, as the process or a test has them.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(HashMap<OsString, OsString>);
+
+impl Environment {
+    /// The variables of this process.
+    pub fn of_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    /// The value of a variable that is set, not empty and UTF-8.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(&OsString::from(name))?.to_str().filter(|text| !text.is_empty())
+    }
+
+    /// The directory that systemd hands over in a variable: the first one of a list with colons.
+    pub fn directory(&self, name: &str) -> Option<PathBuf> {
+        self.text(name)?.split(':').find(|path| !path.is_empty()).map(PathBuf::from)
+    }
+}
+
+impl FromIterator<(OsString, OsString)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+/// Where the commands log is kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// In one file in the data directory.
+    #[default]
+    Embedded,
+}
+
+/// The `[log]` section.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// Where the commands log is kept.
+    pub kind: LogKind,
+    /// Commands that every reader of this log is told to pass over.
+    pub skip_offsets: Vec<Offset>,
+}
+
+/// All that the service is told.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The commands log.
+    pub log: LogSettings,
+    /// The listener that request handlers ask.
+    pub lookup: LookupSettings,
+    /// The listener that operators use.
+    pub admin: AdminSettings,
+    /// What both listeners share.
+    pub http: HttpSettings,
+}
+
+impl Config {
+    /// Reads the configuration from `file`, else from where systemd says, else from `/etc/portcullis`;
+    /// the defaults if there is no file at all.
+    ///
+    /// # Errors
+    /// When the file that was named is not there, or any of them can't be read or is wrong.
+    pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
+        if let Some(file) = file {
+            let text = fs::read_to_string(file).map_err(|error| ConfigError::unreadable(file, &error))?;
+            return Self::parse(&text, file);
+        }
+        let directory = environment.directory("CONFIGURATION_DIRECTORY");
+        for directory in directory.into_iter().chain([SYSTEM_DIRECTORY.into()]) {
+            let file = directory.join(FILE_NAME);
+            match fs::read_to_string(&file) {
+                Ok(text) => return Self::parse(&text, &file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ConfigError::unreadable(&file, &error)),
+            }
+        }
+        Ok(Self::default())
+    }
+
+    /// Reads the configuration from the text of `file`.
+    ///
+    /// # Errors
+    /// When a key is unknown, or a value has a wrong type or makes no sense.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let at = |place: usize, message: String| {
+            let before = text.get(..place).unwrap_or(text);
+            ConfigError(format!("{}:{}: {message}", file.display(), before.matches('\n').count() + 1))
+        };
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let span = error.span().unwrap_or_default();
+            at(span.start, explain(text, &span, error.message()))
+        })?;
+        config
+            .check()
+            .map_err(|fault| at(key_place(text, fault.key).unwrap_or_default(), fault.to_string()))?;
+        Ok(config)
+    }
+
+    /// Checks what the types alone can't.
+    ///
+    /// # Errors
+    /// The first key whose value makes no sense.
+    pub fn check(&self) -> Result<(), Fault> {
+        let workers = self.lookup.workers;
+        if !(1..=WORKERS_MAX).contains(&workers) {
+            let reason = format!("{workers} is not a number of threads from 1 to {WORKERS_MAX}");
+            return Err(Fault { key: "lookup.workers", reason });
+        }
+        check_listen("lookup.listen", &self.lookup.listen, &[])?;
+        check_listen("admin.listen", &self.admin.listen, &self.lookup.listen)?;
+        self.check_remote()?;
+        self.admin.group().map_err(|reason| Fault { key: "admin.socket_group", reason })?;
+        match self.http.wrong_host() {
+            Some(host) => {
+                let reason = format!(
+                    "`{host}` is not the name or address of a host, without scheme, brackets and port"
+                );
+                Err(Fault { key: "http.hosts", reason })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whoever reaches the admin listener reads everything, so that other hosts must be let in on purpose.
+    fn check_remote(&self) -> Result<(), Fault> {
+        let remote = |listen: &&Listen| match listen {
+            Listen::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+            Listen::Unix(_) => false,
+        };
+        match self.admin.listen.iter().find(remote) {
+            Some(listen) if !self.admin.allow_remote => {
+                let reason =
+                    format!("other hosts reach {listen}; if that is wanted, set allow_remote = true");
+                Err(Fault { key: "admin.listen", reason })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_listen(key: &'static str, listen: &[Listen], others: &[Listen]) -> Result<(), Fault> {
+    if listen.is_empty() {
+        return Err(Fault { key, reason: "the list is empty; name at least one place".to_owned() });
+    }
+    let any_port = |place: &Listen| matches!(place, Listen::Tcp(address) if address.port() == 0);
+    let mut seen: Vec<&Listen> = others.iter().collect();
+    for place in listen {
+        if seen.contains(&place) && !any_port(place) {
+            return Err(Fault { key, reason: format!("{place} stands twice") });
+        }
+        seen.push(place);
+    }
+    Ok(())
+}
+
+/// Says in our own words what the TOML reader found wrong in the place `span`.
+fn explain(text: &str, span: &Range<usize>, message: &str) -> String {
+    let message = message.trim_end().replace('\n', "; ");
+    if message.starts_with("unknown field") {
+        // Behind the last "expected" all known keys stand between backticks.
+        let known = message.rsplit_once(", expected ").map_or("", |(_, known)| known);
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        return unknown_key(text.get(span.clone()).unwrap_or_default(), &known);
+    }
+    match key_at(text, span.start) {
+        Some(key) => format!("{key}: {message}"),
+        None => message,
+    }
+}
+
+fn unknown_key(key: &str, known: &[&str]) -> String {
+    let key = key.trim_matches(['"', '\'']);
+    let near = known.iter().map(|name| (strsim::damerau_levenshtein(key, name), name)).min();
+    match near {
+        // More than half of it wrong is no typing mistake.
+        Some((distance, name)) if distance * 2 <= name.len() => {
+            format!("unknown key `{key}`; did you mean `{name}`?")
+        }
+        _ => format!("unknown key `{key}`; known here: {}", known.join(", ")),
+    }
+}
+
+/// The key whose value stands in this place of the text, with its section.
+fn key_at(text: &str, place: usize) -> Option<String> {
+    let (document, _) = DeTable::parse_recoverable(text);
+    let found = keys(document.get_ref()).into_iter().find(|key| key.span.contains(&place))?;
+    Some(found.path)
+}
+
+/// Where a key stands in the text.
+fn key_place(text: &str, path: &str) -> Option<usize> {
+    let (document, _) = DeTable::parse_recoverable(text);
+    keys(document.get_ref()).into_iter().find(|key| key.path == path).map(|key| key.span.start)
+}
+
+/// A key with its section, and where it and its value stand.
+struct Key {
+    path: String,
+    span: Range<usize>,
+}
+
+fn keys(table: &DeTable<'_>) -> Vec<Key> {
+    let below = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| match value.get_ref() {
+        DeValue::Table(inner) => {
+            let inside = |key: Key| Key { path: format!("{}.{}", name.get_ref(), key.path), ..key };
+            keys(inner).into_iter().map(inside).collect()
+        }
+        _ => vec![Key { path: name.get_ref().to_string(), span: name.span().start..value.span().end }],
+    };
+    table.iter().flat_map(below).collect()
+}
+
+/// The data directory: `flag`, else where systemd says, else in the user's home.
+///
+/// # Errors
+/// When none of them is known.
+pub fn data_directory(flag: Option<&Path>, environment: &Environment) -> Result<PathBuf, ConfigError> {
+    let absolute = |name| environment.text(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || {
+        let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+        base.map(|base| base.join("portcullis"))
+    };
+    flag.map(Path::to_path_buf).or_else(|| environment.directory("STATE_DIRECTORY")).or_else(home).ok_or_else(
+        || ConfigError("no data directory is known: name one with --data, or set HOME".to_owned()),
+    )
+}
+
+/// The configuration can't be used; one line that names the place and the reason.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    fn unreadable(file: &Path, error: &io::Error) -> Self {
+        Self(format!("{}: cannot be read: {error}", file.display()))
+    }
+}
+
+/// A key whose value makes no sense.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct Fault {
+    key: &'static str,
+    reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
+    }
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("p.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_said_is_the_defaults() {
+        assert_eq!(parse(""), Ok(Config::default()));
+        assert_eq!(parse("[log]\n[lookup]\n[admin]\n[http]\n"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn every_section_is_read() {
+        let text = r#"
+            [log]
+            kind = "embedded"
+            skip_offsets = [7]
+            [lookup]
+            listen = ["127.0.0.1:0", "127.0.0.1:0", "unix:/tmp/l.sock"]
+            workers = 2
+            [admin]
+            listen = ["0.0.0.0:8182"]
+            allow_remote = true
+            socket_mode = "0660"
+            [http]
+            hosts = ["blacklist.example"]
+        "#;
+        let config = parse(text).expect("a configuration");
+        assert_eq!(config.log.skip_offsets, [Offset::new(7)]);
+        assert_eq!((config.lookup.listen.len(), config.lookup.workers), (3, 2));
+        assert_eq!(config.admin.socket_mode.bits(), 0o660);
+        assert_eq!(config.http.hosts, ["blacklist.example"]);
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_key() {
+        let cases = [
+            ("[lookup]\n\nworker = 1\n", "p.toml:3: unknown key `worker`; did you mean `workers`?"),
+            ("[lokup]\nworkers = 1\n", "p.toml:1: unknown key `lokup`; did you mean `lookup`?"),
+            ("lookup = { lisen = [] }", "p.toml:1: unknown key `lisen`; did you mean `listen`?"),
+            ("\n\"od`d\" = 1", "p.toml:2: unknown key `od`d`; known here: log, lookup, admin, http"),
+            ("[log]\nbrokers = 1\n", "p.toml:2: unknown key `brokers`; known here: kind, skip_offsets"),
+            ("[http]\nabc = 1\n", "p.toml:2: unknown key `abc`; known here: hosts"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text).expect_err(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_line_and_key() {
+        let cases = [
+            ("[lookup]\nworkers = \"two\"", "p.toml:2: lookup.workers: invalid type: string \"two\""),
+            ("[lookup]\nworkers = -1", "p.toml:2: lookup.workers: invalid value"),
+            ("[lookup]\nworkers = 0", "p.toml:2: lookup.workers: 0 is not a number of threads from 1 to 256"),
+            ("[lookup]\nlisten = []", "p.toml:2: lookup.listen: the list is empty"),
+            (
+                "[lookup]\nlisten = [\n  \"127.0.0.1:1\",\n  \"8181\",\n]",
+                "p.toml:2: lookup.listen: `8181` is no place",
+            ),
+            ("[admin]\n\nlisten = []", "p.toml:3: admin.listen: the list is empty"),
+            ("[admin]\nlisten = [\"[::]:1\"]", "p.toml:2: admin.listen: other hosts reach [::]:1"),
+            ("[admin]\nlisten = [\"127.0.0.1:8181\"]", "p.toml:2: admin.listen: 127.0.0.1:8181 stands twice"),
+            ("[admin]\nsocket_mode = \"9\"", "p.toml:2: admin.socket_mode: `9` is no mode"),
+            ("[admin]\nallow_remote = 1", "p.toml:2: admin.allow_remote: invalid type"),
+            ("[log]\nkind = \"kafak\"", "p.toml:2: log.kind: unknown variant `kafak`, expected `embedded`"),
+            ("[log]\nskip_offsets = [1,\n -2]", "p.toml:3: log.skip_offsets: invalid value"),
+            ("[http]\nhosts = [\"a:80\"]", "p.toml:2: http.hosts: `a:80` is not the name"),
+            ("[http]\nhosts = [\"[::1]\"]", "p.toml:2: http.hosts: `[::1]` is not the name"),
+            ("[http]\nhosts = [\"a]b\"]", "p.toml:2: http.hosts: `a]b` is not the name"),
+            (
+                "[admin]\nsocket_group = \"none-such\"",
+                "p.toml:2: admin.socket_group: there is no group `none-such`",
+            ),
+            ("[http]\nhosts = [\"http://a\"]", "p.toml:2: http.hosts: `http://a` is not the name"),
+            ("[http]\nhosts = [\"\"]", "p.toml:2: http.hosts: `` is not the name"),
+            ("http = 1", "p.toml:1: http: invalid type"),
+            ("[lookup]\nworkers = 1\nworkers = 2", "p.toml:3: "),
+            ("[lookup\n", "p.toml:1: "),
+            ("[lookup]\nworkers =\n", "p.toml:2: "),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).expect_err(text);
+            assert!(error.starts_with(expected) && !error.contains('\n'), "{text}\n{error}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn the_file_is_searched_for_in_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_str().expect("UTF-8").to_owned();
+        let named = folder.path().join("named.toml");
+        fs::write(&named, "[lookup]\nworkers = 3").expect("written");
+        let systemd = environment(&[("CONFIGURATION_DIRECTORY", &format!("{path}:/nowhere"))]);
+        let workers = |file, environment| Config::load(file, environment).map(|config| config.lookup.workers);
+
+        assert_eq!(workers(Some(&named), &systemd), Ok(3));
+        assert_eq!(workers(None, &systemd), Ok(1), "no file in either place");
+        fs::write(folder.path().join(FILE_NAME), "[lookup]\nworkers = 2").expect("written");
+        assert_eq!(workers(None, &systemd), Ok(2));
+        assert_eq!(workers(Some(&named), &systemd), Ok(3));
+        let missing = workers(Some(Path::new("/nowhere/p.toml")), &systemd).expect_err("no such file");
+        assert!(missing.to_string().starts_with("/nowhere/p.toml: cannot be read: "), "{missing}");
+        let folder_as_file = workers(Some(folder.path()), &systemd).expect_err("a folder");
+        assert!(folder_as_file.to_string().contains("cannot be read"), "{folder_as_file}");
+    }
+
+    #[test]
+    fn the_data_directory_is_searched_for_in_order() {
+        let all = [("STATE_DIRECTORY", "/s:/t"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")];
+        let directory = |flag: Option<&str>, variables| {
+            data_directory(flag.map(Path::new), &environment(variables))
+                .map(|path| path.display().to_string())
+        };
+        assert_eq!(directory(Some("d"), &all), Ok("d".to_owned()));
+        assert_eq!(directory(None, &all), Ok("/s".to_owned()));
+        assert_eq!(directory(None, &all[1..]), Ok("/x/portcullis".to_owned()));
+        assert_eq!(directory(None, &all[2..]), Ok("/h/.local/state/portcullis".to_owned()));
+        let relative = [("XDG_STATE_HOME", "x"), ("HOME", "/h")];
+        assert_eq!(directory(None, &relative), Ok("/h/.local/state/portcullis".to_owned()));
+        assert!(directory(None, &[("HOME", "")]).is_err());
+    }
+}

@@ -1,0 +1,9 @@
+//! The `portcullis` program; all of it is in the library.
+
+use std::process::ExitCode;
+
+use portcullis::config::Environment;
+
+fn main() -> ExitCode {
+    portcullis::cli::run(std::env::args_os(), Environment::of_process())
+}

@@ -1,0 +1,200 @@
+//! The service: a log, the follower that folds it, and the listeners that answer from it, wired together.
+//!
+//! Threads, clients and clocks live here and in [`log`](crate::log); what they drive is pure.
+
+mod driver;
+mod port;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use self::driver::Driver;
+use crate::config::Config;
+use crate::follower::{Follower, Settings, Source};
+use crate::http::guard::Token;
+use crate::http::settings::Listen;
+use crate::http::{App, Server, StartError};
+use crate::live::Live;
+use crate::log::embedded::{EmbeddedLog, OpenError};
+use crate::snapshot::Publisher;
+use crate::status::Status;
+
+/// How long running requests may take to finish once the service is told to end.
+pub const DRAIN_MAX: Duration = Duration::from_millis(1_500);
+
+/// Why the service can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration asks for what can't be.
+    #[error("{0}")]
+    Configuration(String),
+    /// Something that it needs is not to be had.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<OpenError> for ServeError {
+    fn from(error: OpenError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<StartError> for ServeError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Configuration(message) => Self::Configuration(message),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// Runs the service on the embedded log in `directory` until SIGINT or SIGTERM, then lets running requests
+/// finish. The admin socket is put into `sockets`.
+///
+/// # Errors
+/// When the configuration can't be served, the data directory is taken or unusable, or a port is taken.
+pub fn run(config: Config, directory: &Path, sockets: &Path) -> Result<(), ServeError> {
+    raise_descriptor_limit();
+    // Before anything else, because opening a large log takes a while, and a signal that arrives meanwhile
+    // must end us too.
+    let mut signals = EndSignals::new()?;
+    let service = match signals.or(start(config, directory, sockets)?) {
+        First::Signal(signal) => {
+            info!(signal, "ending before it served");
+            return Ok(());
+        }
+        First::Other(started) => started.unwrap_or_else(|_| Err(panicked("the start")))?,
+    };
+    service.announce(directory);
+    let end = signals.or(service.driver.ended());
+    if let First::Signal(signal) = end {
+        info!(signal, "ending");
+    }
+    service.stop();
+    match end {
+        First::Signal(_) => Ok(()),
+        // Rather than serving a list that no longer changes.
+        First::Other(()) => Err(panicked("the follower")),
+    }
+}
+
+/// Starts the service on a thread of its own.
+fn start(
+    config: Config,
+    directory: &Path,
+    sockets: &Path,
+) -> Result<oneshot::Receiver<Result<Service, ServeError>>, ServeError> {
+    let (started, outcome) = oneshot::channel();
+    let (directory, sockets) = (directory.to_owned(), sockets.to_owned());
+    let start = move || drop(started.send(Service::start(&config, &directory, &sockets)));
+    let thread = thread::Builder::new().name("start".to_owned()).spawn(start);
+    thread.map_err(|error| ServeError::Unavailable(format!("no thread to start on: {error}")))?;
+    Ok(outcome)
+}
+
+fn panicked(what: &str) -> ServeError {
+    ServeError::Unavailable(format!("{what} panicked, which is a bug; what it said stands above"))
+}
+
+/// Everything that runs.
+struct Service {
+    server: Server,
+    driver: Driver,
+    log: Arc<EmbeddedLog>,
+}
+
+impl Service {
+    fn start(config: &Config, directory: &Path, sockets: &Path) -> Result<Self, ServeError> {
+        let log = EmbeddedLog::open(directory)?;
+        let token = Token::load_or_create(directory).map_err(|error| {
+            ServeError::Unavailable(format!("no token in {}: {error}", directory.display()))
+        })?;
+        let now = Instant::now();
+        let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(now)));
+        let (publisher, readers) = Publisher::new();
+        let settings = Settings {
+            source: Source::Commands,
+            skip_offsets: config.log.skip_offsets.iter().copied().collect(),
+            seed: fastrand::u64(..),
+        };
+        let follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), now);
+        let (driver, published) =
+            Driver::start(follower, Arc::clone(&log) as _, publisher, Arc::clone(&status));
+        let version = env!("CARGO_PKG_VERSION");
+        let app = App { readers, status, live, sink: Arc::clone(&log) as _, published, token, version };
+        let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
+        Ok(Self { server, driver, log })
+    }
+
+    /// Tells where it listens, for people and for those who start it with port 0.
+    fn announce(&self, directory: &Path) {
+        let places = |places: &[Listen]| places.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ");
+        let (lookup, admin) = (places(self.server.lookup()), places(self.server.admin()));
+        info!(%lookup, %admin, data = %directory.display(), "serving");
+    }
+
+    /// Ends in the order in which nothing acknowledged can be lost: first nobody can write any more, then
+    /// nothing follows, then the log is closed.
+    fn stop(self) {
+        self.server.shutdown(DRAIN_MAX);
+        drop(self.driver);
+        self.log.close();
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct EndSignals {
+    runtime: tokio::runtime::Runtime,
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl EndSignals {
+    fn new() -> Result<Self, ServeError> {
+        let unavailable =
+            |error: std::io::Error| ServeError::Unavailable(format!("no signal handling: {error}"));
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(unavailable)?;
+        let context = runtime.enter();
+        let interrupt = signal(SignalKind::interrupt()).map_err(unavailable)?;
+        let terminate = signal(SignalKind::terminate()).map_err(unavailable)?;
+        drop(context);
+        Ok(Self { runtime, interrupt, terminate })
+    }
+
+    /// Waits for one of them, or for something else.
+    fn or<T>(&mut self, other: impl Future<Output = T>) -> First<T> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = self.interrupt.recv() => First::Signal("SIGINT"),
+                _ = self.terminate.recv() => First::Signal("SIGTERM"),
+                other = other => First::Other(other),
+            }
+        })
+    }
+}
+
+/// What came first.
+enum First<T> {
+    /// A signal to end, by its name.
+    Signal(&'static str),
+    Other(T),
+}
+
+/// Raises the soft limit of open files to the hard one: every connection needs one.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| match soft < hard {
+        true => setrlimit(Resource::RLIMIT_NOFILE, hard, hard),
+        false => Ok(()),
+    });
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}

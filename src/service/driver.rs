@@ -1,0 +1,162 @@
+//! The follower's thread: gives it events and clocks, does what it wants done.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::port::{EVENTS_MAX, Message, Port};
+use crate::follower::{Effect, Follower};
+use crate::log::{Event, Log};
+use crate::record::{Position, Timestamp};
+use crate::snapshot::Publisher;
+use crate::status::{Detail, Status};
+
+/// How often the follower is told that time passes: a ban ends within a second of its expiry.
+const TICK: Duration = Duration::from_millis(250);
+/// The most undecodable records that are logged in a minute; the rest is counted.
+const UNDECODABLE_LOGGED_PER_MINUTE: u32 = 10;
+
+/// The thread that follows, until it is dropped.
+pub(super) struct Driver {
+    inbox: SyncSender<Message>,
+    newest: watch::Receiver<Position>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Driver {
+    /// Starts to follow the log.
+    pub(super) fn start(
+        follower: Follower,
+        log: Arc<dyn Log>,
+        publisher: Publisher,
+        status: Arc<Status>,
+    ) -> (Self, watch::Receiver<Position>) {
+        let (inbox, events) = sync_channel(EVENTS_MAX);
+        let (published, newest) = watch::channel(Position::START);
+        let port = Port::new(log, inbox.clone());
+        let work = Work {
+            follower,
+            port,
+            publisher,
+            published,
+            status,
+            shown: Detail::default(),
+            undecodable: Limit::default(),
+        };
+        let thread = thread::Builder::new().name("follower".to_owned()).spawn(move || work.run(&events));
+        let thread = thread.expect("a process that starts can start a thread");
+        (Self { inbox, newest: newest.clone(), thread: Some(thread) }, newest)
+    }
+
+    /// Ends when the thread does, which without being told to it never should.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut newest = self.newest.clone();
+        async move { while newest.changed().await.is_ok() {} }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _gone = self.inbox.send(Message::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+struct Work {
+    follower: Follower,
+    port: Port,
+    publisher: Publisher,
+    published: watch::Sender<Position>,
+    status: Arc<Status>,
+    shown: Detail,
+    undecodable: Limit,
+}
+
+impl Work {
+    fn run(mut self, events: &Receiver<Message>) {
+        let mut tick_at = Instant::now();
+        loop {
+            let wait = tick_at.saturating_duration_since(Instant::now());
+            let event = match events.recv_timeout(wait) {
+                Ok(Message::Event(event)) => event,
+                Ok(Message::Answer(asking, answer)) if self.port.is_wanted(asking) => Event::Answered(answer),
+                Ok(Message::Answer(..)) => continue,
+                Err(RecvTimeoutError::Timeout) => Event::Tick,
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut soon = event != Event::Tick && self.handle(event);
+            // A busy log must not keep time from passing.
+            if soon || Instant::now() >= tick_at {
+                soon = self.handle(Event::Tick);
+                self.publisher.free_retired();
+                tick_at = Instant::now() + if soon { Duration::ZERO } else { TICK };
+            }
+        }
+    }
+
+    /// Hands one event over and does what comes of it; says whether there is more to do at once.
+    fn handle(&mut self, event: Event) -> bool {
+        let mut soon = false;
+        let wall = Timestamp::from(SystemTime::now());
+        for effect in self.follower.handle(event, Instant::now(), wall) {
+            match effect {
+                Effect::Log(request) => self.port.request(request),
+                Effect::Publish(snapshot) => {
+                    let position = snapshot.position();
+                    self.publisher.publish(snapshot);
+                    self.published.send_replace(position);
+                }
+                Effect::Undecodable(offset, why) => {
+                    if self.undecodable.allows(Instant::now()) {
+                        warn!(%offset, %why, "passed over a record that is no command");
+                    }
+                }
+                Effect::TickSoon => soon = true,
+            }
+        }
+        self.tell();
+        soon
+    }
+
+    /// Logs what changed in the status, but for its numbers.
+    fn tell(&mut self) {
+        let detail = self.status.detail();
+        let said = |detail: &Detail| (detail.phase, detail.degraded, detail.alarm, detail.message.clone());
+        if said(&detail) != said(&self.shown) {
+            let (phase, position, records_read) = (detail.phase.word(), detail.position, detail.records_read);
+            match (
+                detail.alarm.map(crate::status::Alarm::word),
+                detail.degraded.map(crate::status::Degraded::word),
+            ) {
+                (None, None) if detail.message.is_none() => info!(phase, %position, records_read, "status"),
+                (alarm, degraded) => {
+                    warn!(phase, %position, alarm, degraded, message = detail.message.as_deref(), "status");
+                }
+            }
+            self.shown = (*detail).clone();
+        }
+    }
+}
+
+/// Lets so many through in a minute.
+#[derive(Default)]
+struct Limit {
+    minute: Option<Instant>,
+    passed: u32,
+}
+
+impl Limit {
+    fn allows(&mut self, now: Instant) -> bool {
+        if self.minute.is_none_or(|begin| now >= begin + Duration::from_secs(60)) {
+            (self.minute, self.passed) = (Some(now), 0);
+        }
+        self.passed += 1;
+        self.passed <= UNDECODABLE_LOGGED_PER_MINUTE
+    }
+}

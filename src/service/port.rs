@@ -1,0 +1,140 @@
+//! The threads between a state machine and a log: one for each open reader, one for questions.
+//!
+//! They never wait for each other. Replacing one only tells it to stop; it ends on its own, because letting
+//! go of a reader or a client may block.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::log::{Answer, Event, Log, Question, ReadEvent, Request, Session, Topic};
+use crate::record::Position;
+
+/// How many events wait for the state machine before its readers do.
+pub(super) const EVENTS_MAX: usize = 16;
+/// How many questions wait for their client; a state machine asks few and one at a time.
+const QUESTIONS_MAX: usize = 64;
+/// How long a reader waits for news before it looks whether it is still wanted.
+const POLL_WAIT: Duration = Duration::from_millis(200);
+
+/// What the thread of a state machine receives.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// The log has something to say.
+    Event(Event),
+    /// A question is answered; [`Port::is_wanted`] says whether anybody still wants to know.
+    Answer(Asking, Answer),
+    /// It is time to end.
+    Stop,
+}
+
+/// Counts how often answers were given up, so that one to an earlier question is recognised.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Asking(u64);
+
+/// Carries requests to a log and events back.
+pub(super) struct Port {
+    log: Arc<dyn Log>,
+    inbox: SyncSender<Message>,
+    readers: Vec<(Topic, Wanted)>,
+    questioner: Option<SyncSender<(Asking, Question)>>,
+    asking: Asking,
+}
+
+/// Tells a thread that it is no longer wanted, when dropped.
+struct Wanted(Arc<AtomicBool>);
+
+impl Wanted {
+    fn new() -> (Self, Arc<AtomicBool>) {
+        let wanted = Arc::new(AtomicBool::new(true));
+        (Self(Arc::clone(&wanted)), wanted)
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Port {
+    pub(super) fn new(log: Arc<dyn Log>, inbox: SyncSender<Message>) -> Self {
+        Self { log, inbox, readers: Vec::new(), questioner: None, asking: Asking(0) }
+    }
+
+    /// Does what the state machine asked for; never waits for the log.
+    pub(super) fn request(&mut self, request: Request) {
+        match request {
+            Request::Read(topic, session, from) => self.open(topic, session, from),
+            Request::Close(topic) => self.readers.retain(|(open, _)| *open != topic),
+            Request::Ask(question) => self.ask(question),
+            Request::DropAnswers => self.asking.0 += 1,
+            Request::RenewQuestioner => {
+                self.asking.0 += 1;
+                self.questioner = None;
+            }
+        }
+    }
+
+    /// Whether an answer is one that the state machine still waits for. Asked on the state machine's own
+    /// thread, where no answer can slip in between.
+    pub(super) fn is_wanted(&self, asking: Asking) -> bool {
+        asking == self.asking
+    }
+
+    fn open(&mut self, topic: Topic, session: Session, from: Position) {
+        self.readers.retain(|(open, _)| *open != topic);
+        let (ours, wanted) = Wanted::new();
+        self.readers.push((topic, ours));
+        let (log, inbox) = (Arc::clone(&self.log), self.inbox.clone());
+        let failed = self.inbox.clone();
+        let tell = move |event| inbox.send(Message::Event(Event::Read(topic, session, event))).is_ok();
+        let spawned = spawn("reader", move || match log.open(topic, from) {
+            Err(error) => drop(tell(ReadEvent::Failed(error.0))),
+            Ok(mut reader) => {
+                while wanted.load(Ordering::Relaxed) {
+                    let Some(event) = reader.poll(POLL_WAIT) else { continue };
+                    let last = matches!(event, ReadEvent::Failed(_));
+                    if !tell(event) || last {
+                        break;
+                    }
+                }
+            }
+        });
+        if let Err(error) = spawned {
+            let event = ReadEvent::Failed(format!("no thread for a reader: {error}"));
+            // This is the thread that empties the inbox, so that it must not wait for room in it. Without
+            // room the state machine will notice that nothing comes.
+            let _no_room = failed.try_send(Message::Event(Event::Read(topic, session, event)));
+        }
+    }
+
+    fn ask(&mut self, question: Question) {
+        let questions = self.questioner.get_or_insert_with(|| questioner(&self.log, &self.inbox));
+        // A client that does not answer will be replaced; until then nothing more is asked of it.
+        let _full_or_gone = questions.try_send((self.asking, question));
+    }
+}
+
+/// Starts a client of its own; it ends when nobody can ask it any more.
+fn questioner(log: &Arc<dyn Log>, inbox: &SyncSender<Message>) -> SyncSender<(Asking, Question)> {
+    let (questions, asked): (_, Receiver<(Asking, Question)>) = sync_channel(QUESTIONS_MAX);
+    let (log, inbox) = (Arc::clone(log), inbox.clone());
+    let spawned = spawn("questions", move || {
+        let mut client = log.questioner();
+        for (asking, question) in asked {
+            if inbox.send(Message::Answer(asking, client.ask(question))).is_err() {
+                break;
+            }
+        }
+    });
+    // Without its thread the client answers nothing, and is replaced like any other that does not.
+    drop(spawned);
+    questions
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
