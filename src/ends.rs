@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::log::{Ends, Question, Request, Topic};
+use crate::log::{Answer, Ends, Question, Request, Topic};
 use crate::record::Position;
 
 /// How often the log is asked for its ends.
@@ -53,68 +53,83 @@ impl EndProof {
     }
 }
 
-/// Asks every second where the commands end, one question at a time.
-#[derive(Debug)]
+/// The question for a topic's ends, asked every second, one at a time.
+#[derive(Debug, Default)]
+pub struct EndsQuestion {
+    asked: Option<(Topic, Instant)>,
+    /// The next time, for the topic that was asked about last; for the other one it is due at once.
+    due: Option<(Topic, Instant)>,
+}
+
+impl EndsQuestion {
+    /// The question, when it is due.
+    pub fn ask(&mut self, topic: Topic, now: Instant) -> Option<Request> {
+        let early = self.due.is_some_and(|(last, due)| last == topic && now < due);
+        if self.asked.is_some() || early {
+            return None;
+        }
+        self.asked = Some((topic, now));
+        self.due = Some((topic, now + ENDS_INTERVAL));
+        Some(Request::Ask(Question::Ends(topic)))
+    }
+
+    /// Forgets the question that is under way; the next one keeps its time, so that a reader which is replaced
+    /// again and again does not become a loop.
+    pub fn forget(&mut self) {
+        self.asked = None;
+    }
+
+    /// Forgets the question that is under way, and asks the next one at once.
+    pub fn hurry(&mut self) {
+        (self.asked, self.due) = (None, None);
+    }
+
+    /// When the question was sent that this answers; none if it is no answer to it.
+    pub fn answered(&mut self, answer: &Answer) -> Option<Instant> {
+        let (Answer::Ends(topic, _) | Answer::Failed(Question::Ends(topic), _)) = answer else { return None };
+        self.asked.take_if(|(asked, _)| asked == topic).map(|(_, since)| since)
+    }
+
+    /// Whether the client must be replaced; the question is then due again.
+    pub fn is_overdue(&mut self, now: Instant) -> bool {
+        self.asked.take_if(|(_, since)| now >= *since + ANSWER_DEADLINE).is_some()
+    }
+}
+
+/// Watches where the commands end, for a view that is served.
+#[derive(Debug, Default)]
 pub struct EndsWatch {
-    asked: Option<Instant>,
-    waiting: bool,
+    question: EndsQuestion,
     /// The served position when the ends were asked for.
     position_asked: Position,
-    /// When anything was answered last.
-    heard: Instant,
     hidden_since: Option<Instant>,
     proof: EndProof,
 }
 
 impl EndsWatch {
-    /// Has asked nothing yet.
-    pub fn new(now: Instant) -> Self {
-        Self {
-            asked: None,
-            waiting: false,
-            position_asked: Position::START,
-            heard: now,
-            hidden_since: None,
-            proof: EndProof::default(),
-        }
-    }
-
-    /// The question, when it is time for it; `position` is the one that is served.
+    /// The question, when it is due; `position` is the one that is served.
     pub fn ask(&mut self, position: Position, now: Instant) -> Option<Request> {
-        let due = self.asked.is_none_or(|asked| now >= asked + ENDS_INTERVAL);
-        if !due || self.waiting {
-            return None;
-        }
-        (self.asked, self.waiting, self.position_asked) = (Some(now), true, position);
-        Some(Request::Ask(Question::Ends(Topic::Commands)))
+        let request = self.question.ask(Topic::Commands, now)?;
+        self.position_asked = position;
+        Some(request)
     }
 
-    /// Whether nothing was answered for so long that the client is to be replaced.
-    pub fn is_silent(&mut self, now: Instant) -> bool {
-        let silent = now >= self.heard + ANSWER_DEADLINE;
-        if silent {
-            (self.heard, self.waiting) = (now, false);
-        }
-        silent
+    /// Whether the client must be replaced; the question is then due again.
+    pub fn is_overdue(&mut self, now: Instant) -> bool {
+        self.question.is_overdue(now)
     }
 
-    /// Notes that the client lives.
-    pub fn heard(&mut self, now: Instant) {
-        self.heard = now;
-    }
-
-    /// Notes that this question stays without an answer.
-    pub fn failed(&mut self) {
-        self.waiting = false;
-    }
-
-    /// Takes in an answer; says whether an open transaction has hidden the log's end for too long.
-    pub fn answered(&mut self, ends: Ends, now: Instant) -> bool {
-        self.waiting = false;
-        if let Some(asked) = self.asked {
-            self.proof.answered(asked, ends);
-        }
+    /// Takes in an answer; the ends, if it is one to our question.
+    pub fn answered(&mut self, answer: &Answer, now: Instant) -> Option<Ends> {
+        let asked = self.question.answered(answer)?;
+        let Answer::Ends(_, ends) = answer else { return None };
+        self.proof.answered(asked, *ends);
         self.hidden_since = if ends.stable < ends.high { self.hidden_since.or(Some(now)) } else { None };
+        Some(*ends)
+    }
+
+    /// Whether an open transaction has hidden the log's end for too long.
+    pub fn is_hidden(&self, now: Instant) -> bool {
         self.hidden_since.is_some_and(|since| now >= since + OPEN_TRANSACTION_PATIENCE)
     }
 
@@ -132,7 +147,7 @@ impl EndsWatch {
     /// be dropped by then.
     pub fn forget(&mut self) {
         self.proof.forget();
-        (self.asked, self.waiting) = (None, false);
+        self.question.hurry();
     }
 }
 

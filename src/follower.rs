@@ -21,7 +21,7 @@ use crate::command::CommandError;
 use crate::ends::EndsWatch;
 use crate::feed::{Feed, Next};
 use crate::live::Live;
-use crate::log::{Answer, Ends, Event, Question, ReadEvent, Request, Session, Topic};
+use crate::log::{Answer, Ends, Event, ReadEvent, Request, Session, Topic};
 use crate::record::{Offset, Position, Timestamp};
 use crate::snapshot::{Draft, Expiry, Snapshot};
 use crate::status::{Alarm, Degraded, Detail, Phase, Status};
@@ -145,7 +145,7 @@ impl Follower {
             draft: None,
             stage: Stage::Waiting(Some(now)),
             session: Session::default(),
-            ends: EndsWatch::new(now),
+            ends: EndsWatch::default(),
             backoff,
             effects: Vec::new(),
         }
@@ -205,7 +205,7 @@ impl Follower {
     }
 
     fn renew_questioner(&mut self, now: Instant) {
-        if self.ends.is_silent(now) {
+        if self.ends.is_overdue(now) {
             if let Stage::Reading(reading) = &mut self.stage {
                 reading.feed.ask_again();
             }
@@ -225,15 +225,11 @@ impl Follower {
     }
 
     fn answered(&mut self, answer: Answer, clocks: Clocks) {
-        match &answer {
-            Answer::Failed(question, reason) => {
-                self.detail.message = Some(reason.clone());
-                if *question == Question::Ends(Topic::Commands) {
-                    self.ends.failed();
-                }
-            }
-            Answer::Ends(Topic::Commands, ends) => self.note_ends(*ends, clocks.now),
-            _ => self.ends.heard(clocks.now),
+        if let Some(ends) = self.ends.answered(&answer, clocks.now) {
+            self.note_ends(ends, clocks.now);
+        }
+        if let Answer::Failed(_, reason) = &answer {
+            self.detail.message = Some(reason.clone());
         }
         let Stage::Reading(reading) = &mut self.stage else { return };
         match reading.feed.answered(&answer, self.ends.position_asked(), clocks.now) {
@@ -250,9 +246,8 @@ impl Follower {
     }
 
     fn note_ends(&mut self, ends: Ends, now: Instant) {
-        self.ends.heard(now);
         self.status.set_log_end(ends.high);
-        let hidden = self.ends.answered(ends, now);
+        let hidden = self.ends.is_hidden(now);
         match self.detail.degraded {
             None if hidden => self.detail.degraded = Some(Degraded::OpenTransaction),
             Some(Degraded::OpenTransaction) if !hidden => self.detail.degraded = None,

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use self::folding::{Folding, Next};
 use self::loading::Loading;
-use self::patience::{EndsQuestion, Overdue, Patience};
+use self::patience::{Overdue, Patience};
 use self::standby::Standby;
 pub use self::status::{Reason, Role, Status};
 pub use self::writer::Lease;
@@ -30,6 +30,7 @@ use self::writer::{Operation, Writer};
 use crate::backoff::Backoff;
 use crate::check::Trouble;
 use crate::command::CommandError;
+use crate::ends::EndsQuestion;
 use crate::log::{self, Answer, Identity, ReadEvent, Request, Session, TableWrite, Topic, WriteError};
 use crate::record::{Offset, Timestamp};
 use crate::table::{ALIVE_KEY, TableError, WATERMARK_KEY, Watermark};
@@ -187,7 +188,7 @@ impl Projector {
             status: Status::default(),
             stage: Stage::Waiting(now),
             session: Session::default(),
-            ends: EndsQuestion::new(),
+            ends: EndsQuestion::default(),
             writer: Writer::new(now),
             claimed: None,
             claims: 0,
@@ -277,7 +278,7 @@ impl Projector {
             }
             _ => return,
         };
-        requests.extend(self.ends.tick(topic, now));
+        requests.extend(self.ends.ask(topic, now));
         self.request(overdue.then_some(Request::RenewQuestioner));
         self.request(requests);
     }
