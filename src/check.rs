@@ -166,7 +166,7 @@ impl Check {
             }
             Answer::Failed(Question::RecordAt(_), _) => self.record.ask_again(),
             Answer::Failed(Question::Identity, _) => self.identity.ask_again(),
-            Answer::Ends(..) | Answer::Failed(Question::Ends(_), _) => {}
+            Answer::Ends(..) | Answer::TopicSettings(_) | Answer::Failed(..) => {}
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use crate::record::{Offset, Position, Timestamp};
 use crate::snapshot::{Draft, Expiry, Snapshot};
 use crate::status::{Alarm, Degraded, Detail, Phase, Status};
 use crate::table::Anchor;
+use crate::topic_settings::SettingsWatch;
 use crate::view::{RefusedCounts, View};
 
 /// A bootstrap that has read nothing for so long begins again.
@@ -79,6 +80,7 @@ pub struct Follower {
     stage: Stage,
     session: Session,
     ends: EndsWatch,
+    settings_watch: SettingsWatch,
     backoff: Backoff,
     effects: Vec<Effect>,
 }
@@ -146,6 +148,7 @@ impl Follower {
             stage: Stage::Waiting(Some(now)),
             session: Session::default(),
             ends: EndsWatch::default(),
+            settings_watch: SettingsWatch::default(),
             backoff,
             effects: Vec::new(),
         }
@@ -167,11 +170,10 @@ impl Follower {
 
     fn tick(&mut self, clocks: Clocks) {
         self.expire(clocks.wall);
-        self.ask_ends(clocks.now);
         self.renew_questioner(clocks.now);
+        self.ask(clocks.now);
         match &mut self.stage {
-            Stage::Waiting(Some(until)) if *until <= clocks.now => self.begin(clocks),
-            Stage::Waiting(_) => {}
+            Stage::Waiting(_) => self.begin_if_due(clocks),
             Stage::Loading(loading) => {
                 let outcome = loading.tick(clocks.now);
                 self.settle(outcome, clocks);
@@ -199,13 +201,15 @@ impl Follower {
         }
     }
 
-    fn ask_ends(&mut self, now: Instant) {
-        let question = self.ends.ask(self.live.with_view(View::position), now);
-        self.request(question);
+    fn ask(&mut self, now: Instant) {
+        let ends = self.ends.ask(self.live.with_view(View::position), now);
+        let settings = self.settings_watch.ask(now);
+        self.request(settings.into_iter().chain(ends));
     }
 
     fn renew_questioner(&mut self, now: Instant) {
         if self.ends.is_overdue(now) {
+            self.settings_watch.ask_again();
             if let Stage::Reading(reading) = &mut self.stage {
                 reading.feed.ask_again();
             }
@@ -231,6 +235,12 @@ impl Follower {
         if let Answer::Failed(_, reason) = &answer {
             self.detail.message = Some(reason.clone());
         }
+        self.settings_watch.answered(&answer, clocks.now);
+        if self.must_not_begin() && !matches!(self.stage, Stage::Waiting(_)) {
+            self.close_readers();
+            self.stage = Stage::Waiting(Some(clocks.now));
+        }
+        self.begin_if_due(clocks);
         let Stage::Reading(reading) = &mut self.stage else { return };
         match reading.feed.answered(&answer, self.ends.position_asked(), clocks.now) {
             Ok(Next::Nothing) => {}
@@ -265,6 +275,19 @@ impl Follower {
         {
             self.status.set_proven(proven);
             self.detail.message = None;
+        }
+    }
+
+    /// Whether nothing may be served yet, because the topics may not be set as they must be. What is served
+    /// already stays, and goes on.
+    fn must_not_begin(&self) -> bool {
+        self.draft.is_none() && !self.settings_watch.are_good()
+    }
+
+    fn begin_if_due(&mut self, clocks: Clocks) {
+        let due = matches!(self.stage, Stage::Waiting(Some(until)) if until <= clocks.now);
+        if due && !self.must_not_begin() {
+            self.begin(clocks);
         }
     }
 
@@ -309,18 +332,18 @@ impl Follower {
         self.session = self.session.next();
         self.request([Request::Close(Topic::Commands), Request::DropAnswers]);
         self.ends.forget();
+        self.settings_watch.ask_again();
         let Stage::Reading(reading) = &mut self.stage else { return };
         reading.resume_at = None;
         let (position, anchor) = reading.place(&self.live);
         let requests = reading.feed.begin_check(position, anchor);
         self.request(requests);
-        self.ask_ends(clocks.now);
+        self.ask(clocks.now);
     }
 
     /// Gives up what is under way, and says why; what is served stays.
     fn stumble(&mut self, trouble: Trouble, clocks: Clocks) {
-        self.session = self.session.next();
-        self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands)]);
+        self.close_readers();
         let mut wait = Some(self.backoff.wait());
         self.detail.phase = if self.draft.is_some() { Phase::Following } else { Phase::Connecting };
         self.detail.message = Some(match trouble {
@@ -337,6 +360,11 @@ impl Follower {
             }
         });
         self.stage = Stage::Waiting(wait.map(|wait| clocks.now + wait));
+    }
+
+    fn close_readers(&mut self) {
+        self.session = self.session.next();
+        self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands)]);
     }
 
     fn enter(&mut self, phase: Phase, stage: Stage) {
@@ -365,6 +393,9 @@ impl Follower {
             self.detail.records_read = loading.records_read();
         }
         let mut shown = self.detail.clone();
+        if let Some(reason) = self.settings_watch.refused() {
+            show_refused_settings(&mut shown, reason);
+        }
         if shown.alarm.is_some() {
             shown.phase = Phase::Alarm;
         }
@@ -372,4 +403,14 @@ impl Follower {
             self.status.set_detail(shown);
         }
     }
+}
+
+/// Says that the topics are not set as they must be, unless there is worse to say.
+fn show_refused_settings(detail: &mut Detail, reason: &str) {
+    match (detail.alarm, detail.degraded) {
+        (None, _) if !detail.ready => detail.alarm = Some(Alarm::TopicSettings),
+        (None, None) => detail.degraded = Some(Degraded::TopicSettings),
+        _ => return,
+    }
+    detail.message = Some(reason.to_owned());
 }

@@ -8,7 +8,7 @@
 //! 3. What lookups see: [`snapshot`], and what a sidecar says of itself: [`status`]. [`live`] is the view that
 //!    is being served, shared.
 //! 4. Where commands come from: [`log`]. How a view is brought to a log's end and kept there: [`backoff`],
-//!    [`check`], [`ends`], [`feed`], [`follower`].
+//!    [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`].
 //! 5. How it is asked and run: [`http`], [`config`], [`service`], [`cli`].
 //!
 //! An in-process lookup:
@@ -55,4 +55,5 @@ pub mod service;
 pub mod snapshot;
 pub mod status;
 pub mod table;
+pub mod topic_settings;
 pub mod view;

@@ -78,6 +78,8 @@ pub enum Question {
     RecordAt(Offset),
     /// What the log is called.
     Identity,
+    /// Whether the topics are set as they must be.
+    TopicSettings,
 }
 
 /// The answer to a [`Question`].
@@ -89,6 +91,8 @@ pub enum Answer {
     RecordAt(Offset, Option<Record>),
     /// To [`Question::Identity`].
     Identity(Identity),
+    /// To [`Question::TopicSettings`]: if they are not, what is wrong and how to mend it.
+    TopicSettings(Result<(), String>),
     /// No answer could be had, for the reason given.
     Failed(Question, String),
 }

@@ -34,6 +34,7 @@ use crate::ends::EndsQuestion;
 use crate::log::{self, Answer, Identity, ReadEvent, Request, Session, TableWrite, Topic, WriteError};
 use crate::record::{Offset, Timestamp};
 use crate::table::{ALIVE_KEY, TableError, WATERMARK_KEY, Watermark};
+use crate::topic_settings::SettingsWatch;
 
 /// A transaction takes no further command once it changes so many rows …
 pub const TRANSACTION_ROWS_MAX: usize = 50_000;
@@ -109,6 +110,7 @@ pub struct Projector {
     stage: Stage,
     session: Session,
     ends: EndsQuestion,
+    settings_watch: SettingsWatch,
     writer: Writer,
     /// The watermark that was the newest when the role was last claimed.
     claimed: Option<Offset>,
@@ -189,6 +191,7 @@ impl Projector {
             stage: Stage::Waiting(now),
             session: Session::default(),
             ends: EndsQuestion::default(),
+            settings_watch: SettingsWatch::default(),
             writer: Writer::new(now),
             claimed: None,
             claims: 0,
@@ -237,6 +240,7 @@ impl Projector {
             }
             Event::Stop => self.stop(clocks),
         }
+        self.status.note_settings(self.settings_watch.refused());
         std::mem::take(&mut self.effects)
     }
 
@@ -260,6 +264,9 @@ impl Projector {
     /// Asks what is due, and replaces a client that does not answer.
     fn ask(&mut self, now: Instant) {
         let overdue = self.ends.is_overdue(now);
+        if overdue {
+            self.settings_watch.ask_again();
+        }
         let mut requests = Vec::new();
         let topic = match &mut self.stage {
             Stage::Standby(standby) => {
@@ -278,6 +285,7 @@ impl Projector {
             }
             _ => return,
         };
+        requests.extend(self.settings_watch.ask(now));
         requests.extend(self.ends.ask(topic, now));
         self.request(overdue.then_some(Request::RenewQuestioner));
         self.request(requests);
@@ -366,6 +374,7 @@ impl Projector {
 
     fn answered(&mut self, answer: &Answer, clocks: Clocks) {
         let asked = self.ends.answered(answer);
+        self.settings_watch.answered(answer, clocks.now);
         if let Answer::Failed(_, reason) = answer {
             self.status.message = Some(reason.clone());
         }

@@ -52,6 +52,8 @@ pub enum Degraded {
     OpenTransaction,
     /// The log no longer holds the commands that come next.
     Gap,
+    /// The topics are no longer set as they must be.
+    TopicSettings,
 }
 
 impl Degraded {
@@ -61,6 +63,7 @@ impl Degraded {
             Self::FutureCommand(_) => "future_command",
             Self::OpenTransaction => "open_transaction",
             Self::Gap => "gap",
+            Self::TopicSettings => "topic_settings",
         }
     }
 }
@@ -70,6 +73,8 @@ impl Degraded {
 pub enum Alarm {
     /// The log is not the one that the view was folded from.
     AnotherLog,
+    /// The topics are not set as they must be, and nothing was served yet.
+    TopicSettings,
 }
 
 impl Alarm {
@@ -77,6 +82,7 @@ impl Alarm {
     pub const fn word(self) -> &'static str {
         match self {
             Self::AnotherLog => "another_log",
+            Self::TopicSettings => "topic_settings",
         }
     }
 }

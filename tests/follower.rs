@@ -46,6 +46,63 @@ fn an_empty_log_is_ready_and_an_unreachable_one_is_not() {
 }
 
 #[test]
+fn nothing_is_served_from_topics_that_are_not_set_as_they_must_be() {
+    for source in [Source::Commands, Source::Table] {
+        let log = memory_log();
+        append(&log, &["BLACKLIST 203.0.113.7"]);
+        project(&log, Position::new(1));
+        log.set_topic_settings(Some("portcullis.commands: cleanup.policy is compact"));
+        let mut rig = FollowerRig::started(&log, source);
+        rig.seconds(50);
+        assert_eq!((rig.detail().phase, rig.detail().ready), (Phase::Alarm, false));
+        assert_eq!(rig.detail().alarm, Some(Alarm::TopicSettings));
+        assert!(rig.detail().message.as_ref().is_some_and(|it| it.contains("cleanup.policy")));
+        assert!(rig.published.is_empty());
+        assert!(!rig.port.requests.iter().any(|it| matches!(it, Request::Read(..))), "it read nothing");
+        log.set_topic_settings(None);
+        rig.seconds(15);
+        assert_eq!((rig.detail().phase, rig.detail().alarm), (Phase::Following, None));
+        assert_eq!(rig.blacklisted("203.0.113.7"), Some(true));
+    }
+}
+
+#[test]
+fn topics_that_are_set_otherwise_later_degrade_what_goes_on() {
+    let (log, mut rig) = following();
+    log.set_topic_settings(Some("portcullis.commands: cleanup.policy is compact"));
+    rig.seconds(3_601);
+    append(&log, &["BLACKLIST 192.0.2.1"]);
+    rig.settle();
+    assert_eq!(rig.detail().degraded, Some(Degraded::TopicSettings));
+    assert!(rig.detail().message.as_ref().is_some_and(|it| it.contains("cleanup.policy")));
+    assert_eq!(rig.blacklisted("192.0.2.1"), Some(true), "it goes on");
+    log.set_topic_settings(None);
+    rig.seconds(61);
+    assert_eq!((rig.detail().degraded, rig.detail().message.as_deref()), (None, None));
+}
+
+#[test]
+fn settings_are_asked_for_until_they_are_known() {
+    let log = memory_log();
+    let mut rig = FollowerRig::new(&log, Source::Commands);
+    rig.port.failing = vec![Question::TopicSettings; 3];
+    rig.tick(Duration::ZERO);
+    assert!(!rig.detail().ready);
+    rig.seconds(3);
+    assert!(rig.detail().ready, "{:?}", rig.detail());
+    rig.port.questions_frozen = true;
+    rig.seconds(3_602);
+    log.set_topic_settings(Some("they changed"));
+    rig.port.questions_frozen = false;
+    rig.seconds(31);
+    assert_eq!(
+        rig.detail().degraded,
+        Some(Degraded::TopicSettings),
+        "the question was not lost with its client"
+    );
+}
+
+#[test]
 fn following_publishes_what_is_appended() {
     let log = memory_log();
     let mut rig = FollowerRig::started(&log, Source::Commands);

@@ -8,6 +8,7 @@ use portcullis::log::memory::{Ending, MemoryLog, Outage, Tombstones};
 use portcullis::log::{TableWriter, Topic};
 use portcullis::projector::{Event, Reason, Role, TRANSACTION_ROWS_MAX};
 use portcullis::record::{Offset, Position, Timestamp};
+use portcullis::status::Degraded;
 use portcullis::table::{ALIVE_KEY, Anchor, RowChange, WATERMARK_KEY, Watermark};
 use support::projector_rig::*;
 
@@ -171,6 +172,37 @@ fn a_table_of_another_cluster_or_topic_is_not_even_fenced() {
         stays_stopped(&mut rig, Reason::AnotherLog);
         assert_eq!(rig.count(&Deed::Fence), 0);
     }
+}
+
+#[test]
+fn topics_that_are_not_set_as_they_must_be_are_not_even_fenced() {
+    let log = begun_log();
+    command(&log, "BLACKLIST 203.0.113.0/24");
+    log.set_topic_settings(Some("portcullis.table: cleanup.policy is delete"));
+    let mut rig = Rig::new(&log, 1);
+    rig.pass(seconds(2));
+    stays_stopped(&mut rig, Reason::TopicSettings);
+    assert!(rig.message().contains("cleanup.policy"));
+    assert_eq!(rig.count(&Deed::Fence), 0);
+    log.set_topic_settings(None);
+    rig.pass(seconds(65));
+    assert_eq!((rig.role(), last_watermark(&log).rows), (Role::Active, 1));
+}
+
+#[test]
+fn an_active_projector_says_that_the_settings_are_wrong_and_goes_on() {
+    let log = begun_log();
+    let mut rig = Rig::active(&log);
+    log.set_topic_settings(Some("portcullis.table: cleanup.policy is delete"));
+    rig.pass(seconds(3_602));
+    assert_eq!((rig.role(), rig.projector.status().degraded), (Role::Active, Some(Degraded::TopicSettings)));
+    assert!(rig.message().contains("cleanup.policy"));
+    command(&log, "BLACKLIST 203.0.113.0/24");
+    rig.pass(seconds(1));
+    assert_eq!(last_watermark(&log).rows, 1);
+    log.set_topic_settings(None);
+    rig.pass(seconds(62));
+    assert_eq!((rig.projector.status().degraded, rig.projector.status().message.as_deref()), (None, None));
 }
 
 /// A log with a table that a projector made from three commands, and then released.

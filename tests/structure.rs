@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up: a file may use what stands before its own room, and its own room.
-const ROOMS: [&str; 22] = [
+const ROOMS: [&str; 23] = [
     "record",
     "address",
     "command",
@@ -21,6 +21,7 @@ const ROOMS: [&str; 22] = [
     "backoff",
     "check",
     "ends",
+    "topic_settings",
     "feed",
     "follower",
     "projector",

@@ -27,6 +27,8 @@ struct Inner {
     generation: u64,
     identity: Identity,
     outage: bool,
+    /// What is wrong with the settings of the topics.
+    settings_refused: Option<String>,
 }
 
 /// The log. Clones share their contents.
@@ -74,6 +76,9 @@ impl Inner {
                 Answer::RecordAt(offset, self.commands.record_at(offset, &self.endings).cloned())
             }
             Question::Identity => Answer::Identity(self.identity.clone()),
+            Question::TopicSettings => {
+                Answer::TopicSettings(self.settings_refused.clone().map_or(Ok(()), Err))
+            }
         }
     }
 }
@@ -175,6 +180,11 @@ impl MemoryLog {
     /// Begins or ends an outage: reads and questions fail for as long as it lasts.
     pub fn set_outage(&self, outage: Outage) {
         self.change(|inner| inner.outage = outage == Outage::Down);
+    }
+
+    /// Changes the settings of the topics: none if they are as they must be, else what is wrong.
+    pub fn set_topic_settings(&self, refused: Option<&str>) {
+        self.change(|inner| inner.settings_refused = refused.map(str::to_owned));
     }
 
     /// Gives the log another name, as a cluster that was restored elsewhere has.

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Halt, identity_of};
+use super::{Halt, Reason, identity_of};
 use crate::check::Check;
 use crate::log::{Answer, Identity, Question, ReadEvent, Request, Topic};
 use crate::record::{Offset, Position, Record};
 use crate::table::{TableError, WATERMARK_KEY, Watermark, WatermarkError};
+use crate::topic_settings::SettingsWatch;
 
 /// Answers that are further apart are an outage of our own, and no sign of the other's death.
 const ANSWER_GAP_MAX: Duration = Duration::from_secs(5);
@@ -112,7 +113,7 @@ impl Standby {
     }
 
     /// Judged at the end of the table only: before it, the newest watermark is not known.
-    pub(super) fn verdict(&self, now: Instant) -> Verdict {
+    pub(super) fn verdict(&self, settings: &SettingsWatch, now: Instant) -> Verdict {
         if !self.came_to_end {
             return Verdict::Unknown;
         }
@@ -125,6 +126,12 @@ impl Standby {
         let mut check = Check::new(Position::START, None, Position::START, Some(identity_of(watermark)));
         if let Err(trouble) = check.answered(&Answer::Identity(identity.clone())) {
             return Verdict::Halt(trouble.into());
+        }
+        if let Some(message) = settings.refused() {
+            return Verdict::Halt(Halt { reason: Reason::TopicSettings, message: message.to_owned() });
+        }
+        if !settings.are_good() {
+            return Verdict::Unknown;
         }
         // A release that somebody has acted on since is none any more.
         let fresh = self.newest_is_last && self.claimed.is_none_or(|claimed| claimed < *offset);

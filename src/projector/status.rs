@@ -1,6 +1,7 @@
 //! What a projector says of itself.
 
 use crate::record::{Offset, Position};
+use crate::status::Degraded;
 use crate::table::{Fingerprint, Watermark};
 
 /// What a projector is to the table.
@@ -43,6 +44,8 @@ pub enum Reason {
     Unrepairable,
     /// A command of a later release stands at this offset.
     FutureCommand(Offset),
+    /// The topics are not set as they must be.
+    TopicSettings,
 }
 
 impl Reason {
@@ -56,6 +59,7 @@ impl Reason {
             Self::Gap => "gap",
             Self::Unrepairable => "unrepairable",
             Self::FutureCommand(_) => "future_command",
+            Self::TopicSettings => "topic_settings",
         }
     }
 }
@@ -71,11 +75,22 @@ pub struct Status {
     pub rows: u64,
     /// Their fingerprint.
     pub fingerprint: Fingerprint,
+    /// Why it does not work as it should.
+    pub degraded: Option<Degraded>,
     /// The newest difficulty in one sentence, for people; none when all is well.
     pub message: Option<String>,
 }
 
 impl Status {
+    /// Notes what is wrong with the settings of the topics. A projector that works goes on.
+    pub(super) fn note_settings(&mut self, refused: Option<&str>) {
+        let refused = refused.filter(|_| self.role == Role::Active);
+        self.degraded = refused.map(|_| Degraded::TopicSettings);
+        if let Some(reason) = refused {
+            self.message.get_or_insert_with(|| reason.to_owned());
+        }
+    }
+
     /// Takes over what a watermark says.
     pub(super) fn note(&mut self, watermark: &Watermark) {
         self.position = watermark.position;

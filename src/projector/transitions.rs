@@ -21,6 +21,7 @@ impl Projector {
         let jitter = self.settings.takeover_after.mul_f64(TAKEOVER_JITTER_MAX * self.random.f64());
         let takeover_after = self.settings.takeover_after + jitter;
         self.stage = Stage::Standby(Box::new(Standby::new(takeover_after, self.claimed, clocks.now)));
+        self.settings_watch.forget();
         self.open(Topic::Table, Position::START);
         self.ask(clocks.now);
     }
@@ -37,7 +38,7 @@ impl Projector {
         if let Some(watermark) = standby.watermark() {
             self.status.note(watermark);
         }
-        match standby.verdict(clocks.now) {
+        match standby.verdict(&self.settings_watch, clocks.now) {
             Verdict::Unknown => return,
             Verdict::Wait => self.status.role = Role::Standby,
             Verdict::TakeOver => {
@@ -191,6 +192,7 @@ impl Projector {
         self.session = self.session.next();
         self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands), Request::DropAnswers]);
         self.ends.forget();
+        self.settings_watch.ask_again();
     }
 
     pub(super) fn request(&mut self, requests: impl IntoIterator<Item = Request>) {

@@ -123,6 +123,7 @@ impl CommandsQuestioner {
             Question::Ends(Topic::Table) => Err(no_table()),
             Question::RecordAt(offset) => Ok(Answer::RecordAt(offset, self.record_at(offset)?)),
             Question::Identity => Ok(Answer::Identity(self.shared.identity.clone())),
+            Question::TopicSettings => Ok(Answer::TopicSettings(Ok(()))),
         }
     }
 }
