@@ -9,7 +9,7 @@ use hyper::body::{Frame, SizeHint};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::codes::{self, ErrorCode};
 use super::pace::InService;
@@ -42,9 +42,18 @@ pub(super) enum Piece {
 #[derive(Debug)]
 enum Content {
     Whole(Bytes),
-    /// What is not taken by then is cut off.
-    Pieces(mpsc::Receiver<Piece>, Instant),
+    Pieces(Pieces),
     Sent,
+}
+
+/// A body that is made while it is sent.
+#[derive(Debug)]
+struct Pieces {
+    made: mpsc::Receiver<Piece>,
+    /// What is not taken by then is cut off.
+    until: Instant,
+    /// Given back with the last piece, so that whoever has read the body whole may ask for the next one.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// The body of an answer.
@@ -60,11 +69,18 @@ impl Body {
         Self { content: Content::Whole(bytes.into()), _in_service: None }
     }
 
-    pub(super) const fn pieces(pieces: mpsc::Receiver<Piece>, until: Instant) -> Self {
-        Self { content: Content::Pieces(pieces, until), _in_service: None }
+    pub(super) const fn pieces(
+        made: mpsc::Receiver<Piece>,
+        until: Instant,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { content: Content::Pieces(Pieces { made, until, _place: place }), _in_service: None }
     }
 
     pub(super) fn held_by(self, in_service: InService) -> Self {
+        if let Content::Pieces(pieces) = &self.content {
+            in_service.end_by(pieces.until);
+        }
         Self { _in_service: Some(in_service), ..self }
     }
 }
@@ -83,8 +99,7 @@ impl hyper::body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         let piece = match &mut self.content {
-            Content::Pieces(_, until) if Instant::now() >= *until => None,
-            Content::Pieces(pieces, _) => std::task::ready!(pieces.poll_recv(cx)),
+            Content::Pieces(pieces) => std::task::ready!(pieces.made.poll_recv(cx)),
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Sent;
@@ -94,7 +109,10 @@ impl hyper::body::Body for Body {
         };
         Poll::Ready(match piece {
             Some(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes))),
-            Some(Piece::End) => None,
+            Some(Piece::End) => {
+                self.content = Content::Sent;
+                None
+            }
             None => Some(Err(CutOff)),
         })
     }
@@ -267,24 +285,30 @@ impl From<CommandError> for Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
 
     use http_body_util::BodyExt;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
     #[tokio::test]
-    async fn a_body_that_is_not_taken_in_time_is_cut_off() {
-        for (left, frames) in [(Duration::from_secs(60), 1), (Duration::ZERO, 0)] {
-            let (made, pieces) = mpsc::channel(2);
-            for piece in [Piece::Bytes("a".into()), Piece::End] {
+    async fn a_body_in_pieces_gives_its_place_back_with_its_last_one() {
+        let places = Arc::new(Semaphore::new(1));
+        for (pieces, whole) in [(vec![Piece::Bytes("a".into()), Piece::End], true), (vec![], false)] {
+            let (made, receiver) = mpsc::channel(2);
+            for piece in pieces {
                 made.send(piece).await.expect("room");
             }
-            let mut body = Body::pieces(pieces, Instant::now() + left);
-            for _ in 0..frames {
-                assert!(body.frame().await.is_some_and(|frame| frame.is_ok()));
-            }
-            assert_eq!(body.frame().await.map(|frame| frame.is_err()), (frames == 0).then_some(true));
+            drop(made);
+            let place = Arc::clone(&places).try_acquire_owned().expect("a place");
+            let mut body = Body::pieces(receiver, Instant::now(), Some(place));
+            assert_eq!(places.available_permits(), 0);
+            while let Some(Ok(_)) = body.frame().await {}
+            assert_eq!(
+                (hyper::body::Body::is_end_stream(&body), places.available_permits() == 1),
+                (whole, whole)
+            );
         }
     }
 }

@@ -115,7 +115,10 @@ fn bind_unix(path: &Path, rights: Rights) -> io::Result<Listener> {
     let socket = UnixSocket::new_stream()?;
     socket.bind(&fresh)?;
     let listener = socket.listen(BACKLOG)?;
-    chown(&fresh, None, rights.group.map(Gid::as_raw))?;
+    // A sandbox may forbid even a chown that changes nothing.
+    if let Some(group) = rights.group {
+        chown(&fresh, None, Some(group.as_raw()))?;
+    }
     fs::set_permissions(&fresh, Permissions::from_mode(rights.mode))?;
     let file = SocketFile::new(&fresh, path)?;
     fs::rename(&fresh, path)?;

@@ -41,6 +41,8 @@ pub(super) struct Pace {
     /// Whether the time for the present stage begins anew.
     anew: Cell<bool>,
     since: Cell<Instant>,
+    /// When the present request ends at the latest, however well it gets on.
+    until: Cell<Option<Instant>>,
     draining: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -52,6 +54,7 @@ impl Pace {
             stalled: Cell::new(false),
             anew: Cell::new(true),
             since: Cell::new(Instant::now()),
+            until: Cell::new(None),
             draining: Cell::new(false),
             waker: RefCell::new(None),
         })
@@ -92,9 +95,10 @@ impl Pace {
             _ if self.stalled.get() => STALL_MAX,
             Stage::Idle => IDLE_MAX,
             Stage::Header => HEADER_MAX,
-            Stage::Request => return None,
+            Stage::Request => return self.until.get(),
         };
-        Some(self.since.get() + limit)
+        let by_stage = self.since.get() + limit;
+        Some(self.until.get().map_or(by_stage, |until| until.min(by_stage)))
     }
 
     /// Ready once the connection has taken too long. Reads the clock once; the alarm is only moved when it
@@ -144,10 +148,16 @@ impl InService {
         pace.set(Stage::Request);
         Self(Rc::clone(pace))
     }
+
+    /// Cuts the connection off if the answer is not gone by then.
+    pub(super) fn end_by(&self, until: std::time::Instant) {
+        self.0.until.set(Some(until.into()));
+    }
 }
 
 impl Drop for InService {
     fn drop(&mut self) {
+        self.0.until.set(None);
         self.0.set(Stage::Idle);
     }
 }
@@ -248,6 +258,23 @@ mod tests {
         assert_eq!(left(&pace, later), Some(IDLE_MAX));
         pace.bytes_written();
         assert_eq!(left(&pace, later + Duration::from_secs(60)), Some(IDLE_MAX), "it is still sending");
+    }
+
+    #[test]
+    fn an_answer_that_must_end_by_a_time_does_so_though_it_gets_on() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        let request = InService::begin(&pace);
+        request.end_by((start + Duration::from_secs(40)).into_std());
+        assert_eq!(left(&pace, start), Some(Duration::from_secs(40)));
+        pace.write_blocked();
+        assert_eq!(left(&pace, start), Some(STALL_MAX), "and before, if it does not");
+        pace.bytes_written();
+        let later = start + Duration::from_secs(30);
+        pace.write_blocked();
+        assert_eq!(left(&pace, later), Some(Duration::from_secs(10)));
+        drop(request);
+        pace.bytes_written();
+        assert_eq!(left(&pace, later), Some(IDLE_MAX), "it held for that answer only");
     }
 
     #[test]

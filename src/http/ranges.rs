@@ -38,30 +38,28 @@ pub(super) async fn ranges(worker: &Worker, head: &Parts) -> Result<Answer, Prob
         Form::Plain => PLAIN,
         Form::Json => JSON_LINES,
     };
-    let body = Body::pieces(pieces, Instant::now() + EXPORT_MAX);
-    let answer = answer(StatusCode::OK, content_type, body);
-    if head.method == Method::HEAD {
-        return Ok(at_position(answer, snapshot.position()));
-    }
-    let position = match form {
+    let export = Export(made);
+    let (position, place) = match form {
+        _ if head.method == Method::HEAD => (snapshot.position(), None),
         Form::Plain => {
-            let export = Export { _place: worker.exports.send()?, made };
+            let place = worker.exports.send()?;
             let position = snapshot.position();
             tokio::task::spawn_blocking(move || export.send(snapshot.ranges(), write_range));
-            position
+            (position, Some(place))
         }
         Form::Json => {
             // A copy waits for other walks over the list; meanwhile the list can be sent to others.
             let copying = worker.exports.copy()?;
             let live = Arc::clone(&worker.app.live);
             let (copy, copying) = blocking(move || (live.copy_rows(), copying)).await;
-            let export = Export { _place: worker.exports.send()?, made };
+            let place = worker.exports.send()?;
             drop(copying);
             tokio::task::spawn_blocking(move || export.send(copy.rows.into_iter(), write_row));
-            copy.position
+            (copy.position, Some(place))
         }
     };
-    Ok(at_position(answer, position))
+    let body = Body::pieces(pieces, Instant::now() + EXPORT_MAX, place);
+    Ok(at_position(answer(StatusCode::OK, content_type, body), position))
 }
 
 /// The places of the one export that may be sent and of the one that may be copied for that.
@@ -91,11 +89,8 @@ fn busy(message: &str) -> Problem {
     Problem::new(codes::EXPORT_BUSY, message, "repeat it when that one is done")
 }
 
-/// An export that is running.
-struct Export {
-    made: mpsc::Sender<Piece>,
-    _place: OwnedSemaphorePermit,
-}
+/// An export that is being made.
+struct Export(mpsc::Sender<Piece>);
 
 impl Export {
     /// Sends a line for each item, as fast as the client takes them; ends early when it is gone.
@@ -105,14 +100,14 @@ impl Export {
             write(item, &mut piece);
             if piece.len() >= PIECE_BYTES {
                 let full = Bytes::from(std::mem::take(&mut piece));
-                if self.made.blocking_send(Piece::Bytes(full)).is_err() {
+                if self.0.blocking_send(Piece::Bytes(full)).is_err() {
                     return;
                 }
             }
         }
         // A client that is gone needs neither.
-        let _ = self.made.blocking_send(Piece::Bytes(piece.into()));
-        let _ = self.made.blocking_send(Piece::End);
+        let _ = self.0.blocking_send(Piece::Bytes(piece.into()));
+        let _ = self.0.blocking_send(Piece::End);
     }
 }
 
