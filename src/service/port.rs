@@ -3,6 +3,7 @@
 //! They never wait for each other. Replacing one only tells it to stop; it ends on its own, because letting
 //! go of a reader or a client may block.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -91,16 +92,25 @@ impl Port {
         let (log, inbox) = (Arc::clone(&self.log), self.inbox.clone());
         let failed = self.inbox.clone();
         let tell = move |event| inbox.send(Message::Event(Event::Read(topic, session, event))).is_ok();
-        let spawned = spawn("reader", move || match log.open(topic, from) {
-            Err(error) => drop(tell(ReadEvent::Failed(error.0))),
-            Ok(mut reader) => {
-                while wanted.load(Ordering::Relaxed) {
-                    let Some(event) = reader.poll(POLL_WAIT) else { continue };
-                    let last = matches!(event, ReadEvent::Failed(_));
-                    if !tell(event) || last {
-                        break;
+        let read = {
+            let tell = tell.clone();
+            move || match log.open(topic, from) {
+                Err(error) => drop(tell(ReadEvent::Failed(error.0))),
+                Ok(mut reader) => {
+                    while wanted.load(Ordering::Relaxed) {
+                        let Some(event) = reader.poll(POLL_WAIT) else { continue };
+                        let last = matches!(event, ReadEvent::Failed(_));
+                        if !tell(event) || last {
+                            break;
+                        }
                     }
                 }
+            }
+        };
+        // Else nobody would hear that nothing more comes.
+        let spawned = spawn("reader", move || {
+            if let Err(panic) = caught(read) {
+                tell(ReadEvent::Failed(panic));
             }
         });
         if let Err(error) = spawned {
@@ -125,7 +135,11 @@ fn questioner(log: &Arc<dyn Log>, inbox: &SyncSender<Message>) -> SyncSender<(As
     let spawned = spawn("questions", move || {
         let mut client = log.questioner();
         for (asking, question) in asked {
-            if inbox.send(Message::Answer(asking, client.ask(question))).is_err() {
+            let answer = caught(|| client.ask(question)).unwrap_or_else(|panic| {
+                client = log.questioner();
+                Answer::Failed(question, panic)
+            });
+            if inbox.send(Message::Answer(asking, answer)).is_err() {
                 break;
             }
         }
@@ -135,6 +149,70 @@ fn questioner(log: &Arc<dyn Log>, inbox: &SyncSender<Message>) -> SyncSender<(As
     questions
 }
 
+/// Does something with a log; the error says how it panicked, as a database may on a damaged file.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // Whatever it was at is thrown away, so that nobody sees it half done.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        format!("the log panicked, its file may be damaged: {text}")
+    })
+}
+
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "a log that panics is what the test is about")]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::log::{LogError, Questioner, Reader};
+
+    /// A log on a file that makes its database panic.
+    struct Panicking;
+
+    impl Log for Panicking {
+        fn open(&self, _: Topic, _: Position) -> Result<Box<dyn Reader>, LogError> {
+            Ok(Box::new(Self))
+        }
+
+        fn questioner(&self) -> Box<dyn Questioner> {
+            Box::new(Self)
+        }
+    }
+
+    impl Reader for Panicking {
+        fn poll(&mut self, _: Duration) -> Option<ReadEvent> {
+            panic!("page 200 is of no known kind")
+        }
+    }
+
+    impl Questioner for Panicking {
+        fn ask(&mut self, _: Question) -> Answer {
+            panic!("page 200 is of no known kind")
+        }
+    }
+
+    #[test]
+    fn a_log_that_panics_has_failed_and_says_how() {
+        let (inbox, events) = sync_channel(EVENTS_MAX);
+        let mut port = Port::new(Arc::new(Panicking), inbox);
+        let heard = || events.recv_timeout(Duration::from_secs(10)).expect("something is heard");
+        port.request(Request::Read(Topic::Commands, Session::default(), Position::START));
+        let Message::Event(Event::Read(_, _, ReadEvent::Failed(reason))) = heard() else {
+            panic!("no failure")
+        };
+        assert!(reason.contains("page 200"), "{reason}");
+        // The client goes on: each question has its answer.
+        for _ in 0..2 {
+            port.request(Request::Ask(Question::Identity));
+            let Message::Answer(_, Answer::Failed(Question::Identity, reason)) = heard() else {
+                panic!("no failed answer")
+            };
+            assert!(reason.contains("page 200"), "{reason}");
+        }
+    }
 }
