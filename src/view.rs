@@ -112,7 +112,8 @@ pub struct FutureCommand {
     pub version: String,
 }
 
-/// How many records were refused since this reader began, by reason.
+/// How many records were refused, by reason. A reader counts those that it folded itself: what was refused
+/// before a table's position, the table does not say.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct RefusedCounts {
     /// See [`Refusal::Undecodable`].
