@@ -14,8 +14,8 @@
 //! ```
 //!
 //! The last one is what notices a log of the same name and length. It is asked for only once the ends fit,
-//! because its absence says something only then. A log without an anchor, from which nothing was folded yet,
-//! passes with its ends alone.
+//! because its absence says something only then. Where nothing was folded yet there is no anchor to ask for,
+//! and where no table was read there is no name to compare.
 //!
 //! The caller sends what [`Check::questions`] returns, hands every answer to [`Check::answered`] and those to
 //! its own question for the ends to [`Check::ends`], until [`Check::passed`] or an error.

@@ -12,7 +12,7 @@
 //! A value falls into one of three classes, and each calls for something else from a reader:
 //!
 //! - a command, which is folded;
-//! - [`DecodeError::Undecodable`], which every reader of every release passes over alike;
+//! - [`DecodeError::Undecodable`], which every reader passes over alike;
 //! - [`DecodeError::Future`], at which a reader of this release must stop. A JSON object is of the future by
 //!   its integer `v` alone, whatever else it holds. So fields stay raw text until `v` is known.
 //!
@@ -146,7 +146,7 @@ impl Command {
     /// # Errors
     /// [`DecodeError::Undecodable`] for a value that every reader passes over, [`DecodeError::Future`]
     /// for one that a reader of this release must stop at. A value that is too long or not UTF-8 is
-    /// undecodable before its version is looked for, in every release.
+    /// undecodable; its version is not looked for.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         if value.len() > COMMAND_BYTES_MAX {
             return Err(CommandError::TooLong { bytes: value.len() }.into());
@@ -159,7 +159,7 @@ impl Command {
         Ok(Self::decode_text(text)?)
     }
 
-    /// One line feed is forgiven, with or without a carriage return, because console producers send it.
+    /// One line feed is forgiven, with or without a carriage return, because files and pipes end lines so.
     fn decode_text(text: &str) -> Result<Self, CommandError> {
         let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
         let (verb, range) = line.split_once(' ').ok_or(CommandError::Verb)?;
@@ -450,8 +450,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// The stable code of the error, for programs. Some errors share one; [`CommandError::field`] tells
-    /// them apart.
+    /// The stable code of the error, for programs. Errors that a program would treat alike share one.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::TooLong { .. } => "command_too_long",

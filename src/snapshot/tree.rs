@@ -305,7 +305,7 @@ impl<N: Number> Leaf<N> {
         let after = self.first.after(taken);
         let mut new = Vec::with_capacity(2);
         if start == reach.0 {
-            // The border to the leaf below stores no toggle: its last and our first verdict say it all.
+            // The border to the leaf below holds no toggle: its last and our first verdict say it all.
             self.first = verdict;
         } else if before != verdict {
             new.push(start);
