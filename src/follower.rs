@@ -84,7 +84,7 @@ pub struct Settings {
     pub source: Source,
     /// Offsets to pass over; with a table, its watermark says it instead.
     pub skip_offsets: BTreeSet<Offset>,
-    /// What the jitter is drawn from; different on each host, so that not all of them come back at once.
+    /// What the jitter is drawn from; different on each machine, so that not all come back at once.
     pub seed: u64,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The table is read from its first offset to the end that the reader reports, into a plain map. Nothing of
 //! it is served on the way. At the end it must be whole: its last row change is followed by a watermark, and
-//! row count and fingerprint are the watermark's. A table that is not may be in the middle of a projector's
-//! transaction or in need of repair; only a projector mends it, and all is read again later.
+//! row count and fingerprint are the watermark's. A table that is not is read again later, from its first
+//! offset; the follower repairs nothing, because there is one writer, the projector.
 //!
 //! What comes of it is a view at the watermark's position, still without ids, and a feed that begins as far
 //! before that position as ids count.

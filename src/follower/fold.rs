@@ -45,6 +45,8 @@ impl Follower {
                 }
             }
             ReadEvent::End(position) => {
+                // The end may lie behind the last record: the feed must know, or it would seem to stand
+                // still.
                 reading.feed.reached(position);
                 // The end of a log whose new leader lags: the ids before the table are not all read yet.
                 // It is reported again once there is more, so that the candidate just waits.
@@ -70,6 +72,7 @@ impl Follower {
         } else {
             reading.waits.wait()
         };
+        // The next tick after this asks again; until then the feed is suspended and asks nothing.
         reading.resume_at = Some(clocks.now + wait);
         self.request([Request::Close(Topic::Commands)]);
         if wait.is_zero() {
@@ -134,6 +137,7 @@ impl Follower {
     fn go_live(&mut self, mut candidate: Candidate, end: Position, clocks: Clocks) {
         candidate.view.advance_to(end);
         let served = self.draft.is_some().then(|| self.live.with_view(View::position));
+        // An older view would free what was blacklisted since, for as long as it takes to fold it again.
         let behind = served.is_some_and(|served| candidate.view.position() < served);
         if behind && self.detail.alarm.is_none() {
             let reason = format!(
@@ -174,6 +178,7 @@ impl Follower {
         self.detail.degraded = Some(Degraded::FutureCommand(future.offset));
         self.detail.message =
             Some(format!("{future}: upgrade portcullis, or tell it to pass over that offset"));
+        // The reader may have delivered more already; with its session it counts for nothing.
         self.request([Request::Close(Topic::Commands)]);
         self.session = self.session.next();
         // With a table, an operator can lead around the command; without one, only a restart does.
