@@ -21,15 +21,18 @@
 //! commands blocks what was freed long ago. Once it is at the end it moves into [`Live`], and a [`Draft`] is
 //! made of it. From then on each delivery is folded and published in place, without a candidate.
 //!
-//! A reader that fails does not lead back to the beginning: the stage stays, the [feed](crate::feed) checks
-//! the log again, and reading goes on at the position. Trouble ([`Trouble`]) does, since the view no longer
-//! fits the log, or never got anywhere:
+//! A reader of the commands that fails does not lead back to the beginning: the stage stays, the
+//! [feed](crate::feed) checks the log again, and reading goes on at the position. Trouble ([`Trouble`]) does,
+//! since the view no longer fits the log, or never got anywhere:
 //!
 //! | trouble | what the status says | tried again |
 //! |---|---|---|
 //! | again | a message | after 1 s at first, up to 60 s, by chance |
 //! | gap | degraded: gap | the same |
 //! | another log | alarm | with a table, after 30 s and such a wait; without one, never |
+//!
+//! A command of the future ends the reading as well: what stands before it is served, and with a table, which
+//! an operator can lead around it, all is tried again like another log.
 //!
 //! Later attempts load into a new candidate while the old view is served. A candidate that leads to a lower
 //! position than the one that is served is given up: the served view never goes back. Only in an alarm is it
