@@ -1,7 +1,20 @@
 //! Addresses and ranges: parsed once, strictly, into types that keep their promise.
 //!
+//! A range is written in one of three forms, and shown in the first one that fits:
+//!
+//! ```text
+//! address      203.0.113.7                   the range of one
+//! prefix       203.0.113.0/24                the address must be the first one of the prefix
+//! start-end    203.0.113.0-203.0.113.6       both ends included
+//! ```
+//!
 //! Nothing here guesses. A text that could be read in two ways (an octal-looking `010.0.0.1`, a prefix
 //! with host bits) is refused with the reason and, where there is one, the text that was probably meant.
+//!
+//! IPv4-mapped IPv6 addresses (`::ffff:a.b.c.d`) are the one place where two families meet. As an
+//! [`Address`], one is always the IPv4 address. As the end of a [`Range`] it depends on who speaks:
+//! [`Range::between`] reads what a person writes, [`Range::new`] takes the ends of a table's row as they
+//! stand, because a WHITELIST may have cut a wide IPv6 row inside `::ffff:0:0/96`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,6 +23,19 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 /// One IPv4 or IPv6 address; `::ffff:a.b.c.d` is always the IPv4 address.
+///
+/// ```
+/// use portcullis::address::Address;
+///
+/// let address: Address = "::ffff:203.0.113.7".parse()?;
+/// assert_eq!(address.to_string(), "203.0.113.7");
+///
+/// let error = "010.0.0.1".parse::<Address>().expect_err("octal or decimal?");
+/// assert_eq!(error.code(), "address_invalid");
+/// assert_eq!(error.to_string(), "`010.0.0.1` is not an address: a leading zero may mean octal");
+/// assert_eq!(error.hint(), "did you mean 10.0.0.1?");
+/// # Ok::<(), portcullis::address::RangeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Address(IpAddr);
 
@@ -41,7 +67,8 @@ impl FromStr for Address {
     }
 }
 
-/// A family's addresses as plain numbers, so that one algorithm serves both families.
+/// A family's addresses as plain numbers, so that one algorithm serves both families: `u32` is IPv4, `u128`
+/// is IPv6. Nothing else implements it.
 pub trait Number: Copy + Ord + fmt::Debug + Send + Sync + 'static {
     /// The first address of the family.
     const FIRST: Self;
@@ -52,7 +79,7 @@ pub trait Number: Copy + Ord + fmt::Debug + Send + Sync + 'static {
     fn next(self) -> Option<Self>;
     /// The address before this one; none before the first.
     fn previous(self) -> Option<Self>;
-    /// The range between two addresses of the family, whichever is the lower one.
+    /// The range between two addresses of the family, whichever is the lower one: it cannot fail.
     fn range(self, other: Self) -> Range;
     /// The address itself.
     fn ip(self) -> IpAddr;
@@ -112,6 +139,20 @@ pub enum Ends {
 /// A range of addresses, both ends included: one family, never empty, never inverted.
 ///
 /// Ordered by family (IPv4 first), then start, then end.
+///
+/// ```
+/// use portcullis::address::Range;
+///
+/// let range: Range = "203.0.113.0-203.0.113.255".parse()?;
+/// assert_eq!(range.to_string(), "203.0.113.0/24"); // the shortest form
+/// assert_eq!(range.addresses(), 256);
+/// assert!(range.contains("203.0.113.7".parse()?));
+///
+/// let error = "203.0.113.7/24".parse::<Range>().expect_err("it does not begin the prefix");
+/// assert_eq!(error.code(), "range_host_bits");
+/// assert_eq!(error.hint(), "did you mean 203.0.113.0/24?");
+/// # Ok::<(), portcullis::address::RangeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Range(Ends);
 
@@ -178,7 +219,7 @@ impl Range {
         }
     }
 
-    /// The addresses that lie in both ranges.
+    /// The addresses that lie in both ranges; none if there are none, and so for two families.
     pub fn intersection(self, other: Self) -> Option<Self> {
         match (self.0, other.0) {
             (Ends::V4(a, b), Ends::V4(c, d)) if a <= d && c <= b => Some(a.max(c).range(b.min(d))),
@@ -187,7 +228,8 @@ impl Range {
         }
     }
 
-    /// The same addresses as disjoint ranges that rise, IPv4 first.
+    /// The same addresses as disjoint ranges that rise, IPv4 first. Ranges that overlap are joined; those
+    /// that only touch stay two. Costs the sorting.
     pub fn merged(mut ranges: Vec<Self>) -> Vec<Self> {
         ranges.sort_unstable();
         let mut merged: Vec<Self> = Vec::with_capacity(ranges.len());
@@ -202,7 +244,10 @@ impl Range {
         merged
     }
 
-    /// The part of this range that lies above another one of the same family.
+    /// The part of this range that lies above another one of the same family; none if nothing does, or if
+    /// the families differ. A walk in slices goes on with it behind the last row that it has.
+    ///
+    /// It does not look whether `other` overlaps this range: below it, the part is wider than the range.
     pub fn after(self, other: Self) -> Option<Self> {
         match (self.0, other.0) {
             (Ends::V4(_, end), Ends::V4(_, b)) => {
@@ -216,6 +261,9 @@ impl Range {
     }
 
     /// The prefix that is exactly this range, if there is one.
+    ///
+    /// The bits in which start and end differ must be the lowest ones without a hole (adding one to such a
+    /// number leaves none of its bits), and the start must have none of them.
     fn prefix(self) -> Option<IpNet> {
         let (host_bits, aligned) = match self.0 {
             Ends::V4(start, end) => {
@@ -270,10 +318,21 @@ impl FromStr for Range {
 }
 
 impl Range {
-    /// The range that a person means by two ends: both IPv4-mapped is the IPv4 range.
+    /// The range that a person means by two ends: both IPv4-mapped is the IPv4 range. All parsing of
+    /// ranges comes through here.
     ///
     /// # Errors
     /// As [`Range::new`], and when exactly one end is IPv4-mapped: the two readings of that differ.
+    ///
+    /// ```
+    /// use portcullis::address::{Range, RangeError};
+    ///
+    /// let mapped: Range = "::ffff:203.0.113.0-::ffff:203.0.113.9".parse()?;
+    /// assert_eq!(mapped.to_string(), "203.0.113.0-203.0.113.9");
+    /// let half = "::-::ffff:203.0.113.9".parse::<Range>();
+    /// assert!(matches!(half, Err(RangeError::Mapped { .. })));
+    /// # Ok::<(), RangeError>(())
+    /// ```
     pub fn between(start: IpAddr, end: IpAddr) -> Result<Self, RangeError> {
         match (is_mapped(start), is_mapped(end)) {
             (false, false) => Self::new(start, end),
@@ -302,6 +361,8 @@ fn parse_prefix(address: &str, length: &str) -> Result<Range, RangeError> {
     Range::between(net.network(), net.broadcast())
 }
 
+/// The standard parser is as strict as we want it: no leading zeros, no zone, no port, no blanks. Only its
+/// error says nothing, so that what is wrong is found out once it has failed.
 fn parse_ip(text: &str) -> Result<IpAddr, RangeError> {
     text.parse().map_err(|_| {
         let (reason, meant) = diagnose(text);
@@ -309,7 +370,8 @@ fn parse_ip(text: &str) -> Result<IpAddr, RangeError> {
     })
 }
 
-/// Says what is wrong with a text that is no address, and what was probably meant.
+/// Says what is wrong with a text that is no address, and what was probably meant. What it proposes always
+/// parses: a hint that is refused in turn would be worse than none.
 fn diagnose(text: &str) -> (&'static str, Option<String>) {
     let parses = |text: &str| text.parse::<IpAddr>().is_ok().then(|| text.to_owned());
     if text.is_empty() {
@@ -345,7 +407,7 @@ fn diagnose(text: &str) -> (&'static str, Option<String>) {
     ("it is neither IPv4 nor IPv6", None)
 }
 
-/// Foreign text as an error message may show it: short and without control characters.
+/// Foreign text as an error may show it: at most 64 characters of it, and none that a terminal obeys.
 fn shown(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 64;
     let cut = text.chars().count() > SHOWN_CHARS_MAX;
@@ -356,7 +418,7 @@ fn shown(text: &str) -> String {
     shown
 }
 
-/// Why a text is no address or range.
+/// Why a text is no address or range. Its text says what is wrong, [`RangeError::hint`] what to write.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RangeError {
     /// An address that is none.
@@ -414,7 +476,7 @@ pub enum RangeError {
 }
 
 impl RangeError {
-    /// The stable code of the error.
+    /// The stable code of the error, for programs: it stays the same while texts may be reworded.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Address { .. } => "address_invalid",
@@ -426,7 +488,7 @@ impl RangeError {
         }
     }
 
-    /// What to do about it.
+    /// What to do about it, in one sentence for people.
     pub fn hint(&self) -> String {
         match self {
             Self::Address { meant: Some(meant), .. } => format!("did you mean {meant}?"),

@@ -1,9 +1,26 @@
 //! How long to wait before the next try. Part of both state machines.
+//!
+//! It only draws durations: it neither sleeps nor reads a clock, and the seed is its caller's, so that a
+//! simulation gets the same waits again.
 
 use std::time::Duration;
 
 /// Waits that double from try to try, each drawn evenly from zero to its bound ("full jitter"), so that
 /// many hosts that failed in the same second do not come back in the same second.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use portcullis::backoff::Backoff;
+///
+/// let second = Duration::from_secs(1);
+/// let mut backoff = Backoff::new(second, 60 * second, 7);
+/// assert!(backoff.wait() <= second);
+/// assert!(backoff.wait() <= 2 * second);
+/// assert!(backoff.wait() <= 4 * second);
+/// backoff.reset();
+/// assert!(backoff.wait() <= second);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -18,7 +35,7 @@ impl Backoff {
         Self { first, longest, bound: first, random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// The next wait.
+    /// The next wait; may be zero. Whoever must not come back at once adds a fixed part of its own.
     pub fn wait(&mut self) -> Duration {
         let wait = self.bound.mul_f64(self.random.f64());
         self.bound = (self.bound * 2).min(self.longest);

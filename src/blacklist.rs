@@ -2,6 +2,21 @@
 //!
 //! The ranges themselves are kept by `rangemap`, one map for each family. This file decides which row an
 //! address belongs to, and says what changed, so that a table can follow.
+//!
+//! ```text
+//! rows                    ├── a, until 50 ───┤      ├─ b, for ever ──┤
+//! BLACKLIST, until 100            ├─────────────────── c ────────────────────┤
+//! rows                    ├─ a ──┤├────── c ───────┤├─ b, for ever ──┤├─ c ──┤
+//! WHITELIST                               ├─────────────────┤
+//! rows                    ├─ a ──┤├─ c ──┤                   ├── b ──┤├─ c ──┤
+//! ```
+//!
+//! A ban takes over what is free and what is blacklisted for a shorter time; what is blacklisted at least as
+//! long keeps its first cause. So a repeated list changes nothing, and a short ban never shortens a longer
+//! one. Two rows with different causes are never joined, though they touch: a row answers *why*.
+//!
+//! There is no time here. A row whose expiry is over is a row until somebody whitelists its range; who does,
+//! and when, is the [`view`](crate::view)'s business.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -13,7 +28,9 @@ use crate::table::{Cause, Fingerprint, Row, RowChange};
 
 /// The rows that one edit took away and the rows that are there instead.
 ///
-/// A row that was cut appears in both: whole in `removed`, its remains in `put`.
+/// A row that was cut appears in both: whole in `removed`, its remains in `put`. Folded in order, the changes
+/// of all edits add up to the blacklist: that is what lets a table, a fingerprint and a copy of the rows
+/// follow without looking at the whole.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Changes {
     /// The rows as they were, in no particular order.
@@ -42,7 +59,16 @@ impl Changes {
     /// is blacklisted before and after the edit is covered, and no address that is free before and after.
     ///
     /// Rows are put from the highest start down, because the remains that a shrinking row leaves above
-    /// itself must be there before it shrinks; what only disappears goes last.
+    /// itself must be there before it shrinks; what only disappears goes last. Freeing .7 of a /24 writes:
+    ///
+    /// ```text
+    ///                              covered afterwards
+    ///                              .0 – .255
+    /// 1. put .8 → .255             .0 – .255          the old row still reaches over it
+    /// 2. put .0 → .6               .0 – .6, .8 – .255 replaces the old row, which has the same start
+    /// ```
+    ///
+    /// The other way round, .8 – .255 would be free in between.
     pub fn in_safe_order(&self) -> impl Iterator<Item = RowChange> {
         let put_again = |start: &IpAddr| {
             // `put` is sorted by falling start, hence the swapped comparison.
@@ -53,7 +79,8 @@ impl Changes {
         puts.chain(gone.map(RowChange::Tombstone))
     }
 
-    /// The changes with more rows gone, which no row of `put` comes from.
+    /// The changes with more rows gone, which no row of `put` comes from: those that were over and were
+    /// dropped before the edit. A row of `put` may have the start of one of them.
     #[must_use]
     pub(crate) fn and_removed(mut self, rows: impl IntoIterator<Item = Row>) -> Self {
         self.removed.extend(rows);
@@ -61,7 +88,7 @@ impl Changes {
     }
 }
 
-/// The rows of one family.
+/// The rows of one family. An edit finds the rows that overlap its range in O(log n) and costs their number.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Family<N>(RangeInclusiveMap<N, Cause>)
 where
@@ -75,6 +102,9 @@ impl<N: Number + StepLite> Default for Family<N> {
 
 impl<N: Number + StepLite> Family<N> {
     /// Takes over what is free and what is in rows that end earlier.
+    ///
+    /// Walks the rows from low to high and claims the pieces between those that keep their cause. A piece
+    /// reaches over rows that are taken over, so that it becomes one row however many those were.
     fn blacklist(&mut self, start: N, end: N, cause: Cause) -> Changes {
         let mut changes = Changes::default();
         let mut claimed: Vec<(N, N)> = Vec::new();
@@ -94,6 +124,7 @@ impl<N: Number + StepLite> Family<N> {
             }
         }
         claim(from, Some(end));
+        // Only now is the map written to: it cannot change while its rows are being walked.
         for (from, to) in claimed {
             self.0.insert(from..=to, cause);
             changes.put.push(row(from, to, cause));
@@ -113,6 +144,7 @@ impl<N: Number + StepLite> Family<N> {
         if !changes.is_empty() {
             self.0.remove(start..=end);
         }
+        // Remains were found by rising start: at most one at each end of the range.
         changes.put.reverse();
         changes
     }
@@ -134,10 +166,33 @@ fn remains<N: Number>(first: N, last: N, start: N, end: N) -> impl Iterator<Item
 }
 
 /// The blacklisted ranges of both families, disjoint, each with the command that caused it.
+///
+/// ```
+/// use portcullis::blacklist::Blacklist;
+/// use portcullis::record::Offset;
+/// use portcullis::table::{Cause, RowChange};
+///
+/// let mut blacklist = Blacklist::default();
+/// let cause = Cause { command: Offset::new(812), expires_at: None };
+/// blacklist.blacklist("203.0.113.0/24".parse()?, cause);
+/// assert!(blacklist.blacklist("203.0.113.0/30".parse()?, cause).is_empty(), "it is in a row already");
+///
+/// let changes = blacklist.whitelist("203.0.113.7".parse()?);
+/// let written: Vec<String> = changes
+///     .in_safe_order()
+///     .map(|change| match change {
+///         RowChange::Put(row) => row.range.to_string(),
+///         RowChange::Tombstone(start) => format!("no {start}"),
+///     })
+///     .collect();
+/// assert_eq!(written, ["203.0.113.8-203.0.113.255", "203.0.113.0-203.0.113.6"]);
+/// # Ok::<(), portcullis::address::RangeError>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Blacklist {
     v4: Family<u32>,
     v6: Family<u128>,
+    /// The IPv4 addresses in rows: kept as a count, because the fold asks for it with every wide BLACKLIST.
     ipv4_addresses: u64,
     fingerprint: Fingerprint,
 }
@@ -170,7 +225,8 @@ impl Blacklist {
         changes
     }
 
-    /// Frees every address of `range`; the remains of a row that is cut keep its cause.
+    /// Frees every address of `range`; the remains of a row that is cut keep its cause. A row's own range
+    /// removes exactly that row, because rows are disjoint.
     pub fn whitelist(&mut self, range: Range) -> Changes {
         let changes = match range.ends() {
             Ends::V4(start, end) => self.v4.whitelist(start, end),
@@ -180,6 +236,7 @@ impl Blacklist {
         changes
     }
 
+    /// Keeps count and fingerprint in step, at the cost of the change and not of the list.
     fn account(&mut self, changes: &Changes) {
         for row in &changes.removed {
             self.fingerprint.subtract(row);
@@ -191,12 +248,13 @@ impl Blacklist {
         }
     }
 
-    /// The row that the address is in.
+    /// The row that the address is in; none if it is free. The row's expiry may be over.
     pub fn row(&self, address: Address) -> Option<Row> {
         self.overlapping(address.into()).next()
     }
 
-    /// The rows that overlap `range`, whole, by rising start.
+    /// The rows that overlap `range`, whole and not cut at its ends, by rising start. Finding the first one
+    /// is O(log n).
     pub fn overlapping(&self, range: Range) -> impl Iterator<Item = Row> {
         let (v4, v6) = match range.ends() {
             Ends::V4(start, end) => (Some(self.v4.rows(start, end)), None),
@@ -215,7 +273,8 @@ impl Blacklist {
         RowCounts { ipv4: self.v4.0.len() as u64, ipv6: self.v6.0.len() as u64 }
     }
 
-    /// How many IPv4 addresses are in rows, expired ones included.
+    /// How many IPv4 addresses are in rows, expired ones included; also those of rows elsewhere, where
+    /// [`View::count_elsewhere`](crate::view::View::count_elsewhere) was told of them.
     pub const fn ipv4_addresses(&self) -> u64 {
         self.ipv4_addresses
     }
@@ -230,7 +289,8 @@ impl Blacklist {
         self.fingerprint
     }
 
-    /// How many IPv4 addresses a BLACKLIST of `range` would add; 0 for an IPv6 range.
+    /// How many IPv4 addresses a BLACKLIST of `range` would add; 0 for an IPv6 range. Costs the number of
+    /// rows that overlap it.
     pub fn ipv4_addresses_free(&self, range: Range) -> u64 {
         let Ends::V4(start, end) = range.ends() else { return 0 };
         let overlap =

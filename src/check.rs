@@ -1,6 +1,24 @@
 //! Is the log that is there the one that the view was folded from? Asked before anything is folded.
 //!
 //! Part of both state machines: it only says what to ask, and judges the answers.
+//!
+//! A reader keeps its offset when a topic is deleted and made anew, or loses its end, and goes on without any
+//! error as soon as the other log is long enough. So three things are found out before a record is folded:
+//!
+//! ```text
+//! question    what must hold                               what it means otherwise
+//! identity    cluster and topic are the table's            another log
+//! ends        position ≤ high                              another log, if three answers and 10 s agree
+//!             start ≤ the first record that is needed      a gap
+//! record      the one at the anchor's offset is the same   another log
+//! ```
+//!
+//! The last one is what notices a log of the same name and length. It is asked for only once the ends fit,
+//! because its absence says something only then. Where nothing was folded yet there is no anchor to ask for,
+//! and where no table was read there is no name to compare.
+//!
+//! The caller sends what [`Check::questions`] returns, hands every answer to [`Check::answered`] and those to
+//! its own question for the ends to [`Check::ends`], until [`Check::passed`] or an error.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +31,16 @@ const BEYOND_END_PATIENCE: Duration = Duration::from_secs(10);
 /// … in so many answers: the end that a new leader tells may lag.
 const BEYOND_END_ANSWERS: u32 = 3;
 
-/// Why a state machine can't go on as it was.
+/// Why a state machine can't go on as it was. The text in each is one sentence for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Trouble {
-    /// Try again; the reason is for people.
+    /// Try again, from the beginning; time may mend it.
     Again(String),
-    /// The log no longer holds the commands that come next.
+    /// The log no longer holds the commands that come next. Going on from its start would leave them out, and
+    /// nobody would notice; only a newer table mends it, where there is one.
     Gap(String),
-    /// The log is not the one that the view was folded from.
+    /// The log is not the one that the view was folded from. Offsets mean other commands there, so that
+    /// nothing may be folded on top of the view; what is served stays.
     AnotherLog(String),
 }
 
@@ -32,6 +52,7 @@ pub struct Check {
     /// The log must still hold everything from here on.
     reach: Position,
     ends_fit: bool,
+    /// When the log was first seen to end before our position, and in how many answers since.
     beyond_end: Option<(Instant, u32)>,
     record: Inquiry,
     /// Whether the record was found missing once, though the ends fit.
@@ -49,6 +70,7 @@ enum Inquiry {
 }
 
 impl Inquiry {
+    /// Whether it is to be asked now; it then is under way.
     fn take_due(&mut self) -> bool {
         let due = *self == Self::Due;
         if due {
@@ -104,16 +126,18 @@ impl Check {
         questions
     }
 
-    /// Asks again for what was asked and not answered.
+    /// Asks again for what was asked and not answered, because the client that would have answered is gone.
     pub fn ask_again(&mut self) {
         self.record.ask_again();
         self.identity.ask_again();
     }
 
-    /// Judges where the commands log begins and ends.
+    /// Judges where the commands log begins and ends. Ends that lie before our position are no answer yet: it
+    /// takes more of them before they are an error.
     ///
     /// # Errors
-    /// A gap, or another log.
+    /// [`Trouble::Gap`] if the log begins behind what is needed, the anchor's record included;
+    /// [`Trouble::AnotherLog`] if it ends before our position and goes on doing so.
     pub fn ends(&mut self, ends: Ends, now: Instant) -> Result<(), Trouble> {
         let (position, start, high) = (self.position, ends.start, ends.high);
         if position > high {
@@ -136,10 +160,11 @@ impl Check {
         Ok(())
     }
 
-    /// Judges every other answer.
+    /// Judges every other answer; those to questions of others are passed over.
     ///
     /// # Errors
-    /// Another log.
+    /// [`Trouble::AnotherLog`] if the name or the record is another one, or if the record is missing twice
+    /// although the ends fit.
     pub fn answered(&mut self, answer: &Answer) -> Result<(), Trouble> {
         match answer {
             Answer::RecordAt(offset, record) => {
@@ -152,6 +177,7 @@ impl Check {
                         (self.record_missing, self.ends_fit, self.record) = (true, false, Inquiry::Due);
                     }
                     Some(record) if Anchor::of(record) == anchor => self.record = Inquiry::Done,
+                    // Another record, or none for a second time between ends that fit.
                     _ => return Err(another_record(anchor)),
                 }
             }

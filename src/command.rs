@@ -1,7 +1,24 @@
 //! Commands: the edits that the commands log holds, in both of their spellings.
 //!
+//! ```text
+//! BLACKLIST 203.0.113.0/24
+//! WHITELIST 203.0.113.7
+//! {"v":1,"action":"BLACKLIST","range":"203.0.113.0/24","expires_at":"2026-12-01T00:00:00Z","by":"alice"}
+//! ```
+//!
 //! This grammar feeds the fold, so two readers must never disagree about a record. It is pinned, case by
 //! case, in `tests/commands.jsonl`.
+//!
+//! A value falls into one of three classes, and each calls for something else from a reader:
+//!
+//! - a command, which is folded;
+//! - [`DecodeError::Undecodable`], which every reader passes over alike;
+//! - [`DecodeError::Future`], at which a reader of this release must stop. A JSON object is of the future by
+//!   its integer `v` alone, whatever else it holds. So fields stay raw text until `v` is known.
+//!
+//! What is valid here may still be refused by the fold ([`view`](crate::view)), which knows what came before.
+//! And our server demands more of what it writes than the fold does of what it reads: see
+//! [`Command::check_fields`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -47,6 +64,9 @@ impl Action {
 }
 
 /// The name of a command that makes a retry harmless: 1 to 64 bytes, compared exactly.
+///
+/// Whoever does not know whether a command was taken sends it again with the same id. The fold refuses the
+/// second one as a duplicate for the next [`DUPLICATE_WINDOW`](crate::view::DUPLICATE_WINDOW) offsets.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct CommandId(Box<str>);
@@ -76,13 +96,33 @@ impl fmt::Display for CommandId {
 }
 
 /// One edit of the blacklist.
+///
+/// The fold looks at `action`, `range`, `id` and `force` only; the other fields are for people.
+///
+/// ```
+/// use portcullis::command::{Action, Command, DecodeError};
+///
+/// let text = Command::decode(b"BLACKLIST 203.0.113.0/24\n")?;
+/// let json = Command::decode(br#"{"v":1,"action":"BLACKLIST","range":"203.0.113.0/24"}"#)?;
+/// assert_eq!(text, json);
+/// assert_eq!(text.action, Action::Blacklist { expires_at: None });
+/// assert_eq!(text.encode(), r#"{"v":1,"action":"BLACKLIST","range":"203.0.113.0/24"}"#);
+///
+/// // Lower case is no verb: every reader passes over it.
+/// let error = Command::decode(b"blacklist 203.0.113.0/24").expect_err("no verb");
+/// assert!(matches!(error, DecodeError::Undecodable(_)));
+/// // A later version is not to be passed over, whatever it looks like.
+/// let error = Command::decode(br#"{"v":2,"action":"REDIRECT"}"#).expect_err("of the future");
+/// assert_eq!(error, DecodeError::Future { version: "2".to_owned() });
+/// # Ok::<(), DecodeError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Command {
     /// What to do.
     pub action: Action,
     /// With which addresses.
     pub range: Range,
-    /// The id that makes a retry harmless.
+    /// The id that makes a retry harmless; without one, a repeated command is folded again.
     pub id: Option<CommandId>,
     /// Why, for people.
     pub reason: Option<String>,
@@ -90,7 +130,7 @@ pub struct Command {
     pub by: Option<String>,
     /// The feed that sent it; the fold ignores it.
     pub source: Option<String>,
-    /// Whether the range may be as wide as it is.
+    /// Whether the range may be as wide as it is: lifts the limits on breadth, and no others.
     pub force: bool,
 }
 
@@ -100,11 +140,13 @@ impl Command {
         Self { action, range, id: None, reason: None, by: None, source: None, force: false }
     }
 
-    /// Decodes the value of a record, text or JSON.
+    /// Decodes the value of a record, text or JSON. The first character behind JSON's blanks decides: `{`
+    /// begins JSON, and nothing that begins so is tried as text.
     ///
     /// # Errors
     /// [`DecodeError::Undecodable`] for a value that every reader passes over, [`DecodeError::Future`]
-    /// for one that a reader of this release must stop at.
+    /// for one that a reader of this release must stop at. A value that is too long or not UTF-8 is
+    /// undecodable; its version is not looked for.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         if value.len() > COMMAND_BYTES_MAX {
             return Err(CommandError::TooLong { bytes: value.len() }.into());
@@ -117,6 +159,7 @@ impl Command {
         Ok(Self::decode_text(text)?)
     }
 
+    /// One line feed is forgiven, with or without a carriage return, because files and pipes end lines so.
     fn decode_text(text: &str) -> Result<Self, CommandError> {
         let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
         let (verb, range) = line.split_once(' ').ok_or(CommandError::Verb)?;
@@ -139,15 +182,23 @@ impl Command {
         }
     }
 
-    /// The command as version 1 JSON, one line, the way our server writes it.
+    /// The command as version 1 JSON, one line, the way our server writes it. Absent fields are left out.
+    ///
+    /// A command whose range and expiry were parsed, and that passes [`Command::check_fields`], decodes to
+    /// itself and stays below [`COMMAND_BYTES_MAX`].
+    ///
+    /// # Panics
+    /// Never: text, a number and a flag always have a JSON form.
     pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("a command holds nothing that JSON cannot")
     }
 
-    /// Checks what our server demands beyond the grammar: short fields without control characters.
+    /// Checks what our server demands beyond the grammar: short fields without control characters. Called
+    /// before a command is written, never by the fold: a foreign producer's long reason must not change what
+    /// its command does.
     ///
     /// # Errors
-    /// The first field that does not fit.
+    /// The first field that does not fit, in the order `id`, `reason`, `by`, `source`.
     pub fn check_fields(&self) -> Result<(), CommandError> {
         let id = self.id.as_ref().map(CommandId::as_str);
         let fields = [
@@ -193,6 +244,7 @@ impl Serialize for Command {
     }
 }
 
+/// What a valid `v` says of the object that holds it.
 enum Version {
     Known,
     Future,
@@ -209,13 +261,17 @@ fn version_of(text: &str) -> Option<Version> {
     }
 }
 
+/// The fields that version 1 knows; the slots of [`Fields`] stand in this order.
 const FIELDS: [&str; 9] = ["v", "id", "action", "range", "expires_at", "reason", "by", "source", "force"];
 
 /// The known fields of a JSON command as raw text: a future command must be recognised whatever its other
 /// fields hold, so that nothing but `v` may be read before the version is known.
 #[derive(Default)]
 struct Fields<'a> {
+    /// The raw JSON text of each field of [`FIELDS`]; none where it is absent.
     values: [Option<&'a RawValue>; FIELDS.len()],
+    /// The fields that stand twice. Kept for later: it is an error of version 1 only, once `v` itself is
+    /// known to stand once.
     twice: Vec<&'static str>,
 }
 
@@ -242,6 +298,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 map.next_value::<serde::de::IgnoredAny>()?;
                 continue;
             };
+            // A `null` fills its slot as well: `"id":null,"id":"a"` stands twice, too.
             if slot.replace(map.next_value().map_err(A::Error::custom)?).is_some() {
                 fields.twice.push(name);
             }
@@ -266,6 +323,7 @@ impl Fields<'_> {
         self.one(field)?.map(parse).transpose()
     }
 
+    /// Reads the fields by the rules of version 1. To be called only once `v` is known to be 1.
     fn command(&self) -> Result<Command, CommandError> {
         let action = self.string("action")?.ok_or(CommandError::Missing { field: "action" })?;
         let range = self.string("range")?.ok_or(CommandError::Missing { field: "range" })?;
@@ -309,7 +367,8 @@ pub enum DecodeError {
     },
 }
 
-/// What is wrong with a command.
+/// What is wrong with a command. Most cases make a record undecodable; [`CommandError::FieldTooLong`] and
+/// [`CommandError::ControlCharacter`] come of [`Command::check_fields`] only.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CommandError {
     /// The value is above [`COMMAND_BYTES_MAX`].
@@ -391,7 +450,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// The stable code of the error.
+    /// The stable code of the error, for programs. Errors that a program would treat alike share one.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::TooLong { .. } => "command_too_long",
@@ -426,7 +485,7 @@ impl CommandError {
         }
     }
 
-    /// What to do about it.
+    /// What to do about it, in one sentence for people.
     pub fn hint(&self) -> String {
         let text = match self {
             Self::Range(error) => return error.hint(),

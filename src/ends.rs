@@ -1,4 +1,20 @@
 //! Asking the log for its ends, and what the answers prove. Part of both state machines.
+//!
+//! A sidecar that hears nothing cannot tell whether nothing happens or its link is dead. So it asks for the
+//! ends every second, and only the answer makes it young again:
+//!
+//! ```text
+//!   asked ─────► H, high watermark ─────► L, last stable offset ─────► answer ─────► position ≥ H
+//!     ▲                        proves something if L ≥ H                                  │
+//!     └─────────────────────── the age counts from here ◄─────────────────────────────────┘
+//! ```
+//!
+//! Whatever was in the log when the question was sent lies before H, and a view that reaches H has it all.
+//! With L below H, an open transaction hides commands behind L from every reader, and nothing is proven; if
+//! that lasts, it is reported, because everything else looks healthy meanwhile.
+//!
+//! [`EndProof`] is the bare rule, [`EndsQuestion`] the asking, [`EndsWatch`] both together as the follower
+//! needs them. None of them reads a clock or sends anything.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,11 +22,12 @@ use std::time::{Duration, Instant};
 use crate::log::{Answer, Ends, Question, Request, Topic};
 use crate::record::Position;
 
-/// How often the log is asked for its ends.
+/// How often the log is asked for its ends; the age of a view that follows stays about that.
 pub const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 /// A client that has answered nothing for so long is replaced.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// An open transaction that hides the log's end for so long is reported.
+/// An open transaction that hides the log's end for so long is reported. Those of healthy producers are over
+/// much sooner.
 pub const OPEN_TRANSACTION_PATIENCE: Duration = Duration::from_secs(5);
 /// How many answers wait at most for the fold to reach them.
 const PAIRS_MAX: usize = 64;
@@ -20,8 +37,24 @@ const PAIRS_MAX: usize = 64;
 /// A high watermark H, asked for first, and a last stable offset L, asked for second, prove that a view at
 /// H or beyond is at the end since before the first question was sent, if L ≥ H. Nothing else does: ends of
 /// a partition are reported once, and polls and errors say nothing about the log.
+///
+/// ```
+/// use std::time::Instant;
+///
+/// use portcullis::ends::EndProof;
+/// use portcullis::log::Ends;
+/// use portcullis::record::Position;
+///
+/// let asked = Instant::now();
+/// let (start, high) = (Position::START, Position::new(814));
+/// let mut proof = EndProof::default();
+/// proof.answered(asked, Ends { start, high, stable: high });
+/// assert_eq!(proof.reached(Position::new(813)), None); // not there yet
+/// assert_eq!(proof.reached(Position::new(814)), Some(asked)); // at the end, as of the question
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct EndProof {
+    /// When each question was sent, and the H of its answer; oldest first.
     pairs: VecDeque<(Instant, Position)>,
 }
 
@@ -38,7 +71,8 @@ impl EndProof {
         self.pairs.push_back((asked, ends.high));
     }
 
-    /// The latest time that a view at `position` is proven to have been at the end, if it is news.
+    /// The latest time that a view at `position` is proven to have been at the end, if it is news. To be
+    /// called after each answer and each fold: either may be the one that completes a proof.
     pub fn reached(&mut self, position: Position) -> Option<Instant> {
         let mut proven = None;
         while let Some((asked, _)) = self.pairs.pop_front_if(|(_, high)| *high <= position) {
@@ -73,8 +107,8 @@ impl EndsQuestion {
         Some(Request::Ask(Question::Ends(topic)))
     }
 
-    /// Forgets the question that is under way; the next one keeps its time, so that a reader which is replaced
-    /// again and again does not become a loop.
+    /// Forgets the question that is under way; the next one keeps its time, so that a reader which is
+    /// replaced again and again does not become a loop.
     pub fn forget(&mut self) {
         self.asked = None;
     }
@@ -90,7 +124,8 @@ impl EndsQuestion {
         self.asked.take_if(|(asked, _)| asked == topic).map(|(_, since)| since)
     }
 
-    /// Whether the client must be replaced; the question is then due again.
+    /// Whether the client must be replaced, because it owes an answer for [`ANSWER_DEADLINE`]; says so once,
+    /// and the question is then due again.
     pub fn is_overdue(&mut self, now: Instant) -> bool {
         self.asked.take_if(|(_, since)| now >= *since + ANSWER_DEADLINE).is_some()
     }
@@ -100,8 +135,10 @@ impl EndsQuestion {
 #[derive(Debug, Default)]
 pub struct EndsWatch {
     question: EndsQuestion,
-    /// The served position when the ends were asked for.
+    /// The served position when the ends were asked for: a log that ends before it has lost records, while
+    /// one that ends before today's position may just have been asked early.
     position_asked: Position,
+    /// Since when every answer had its stable end below its high one.
     hidden_since: Option<Instant>,
     proof: EndProof,
 }

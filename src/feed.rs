@@ -1,7 +1,22 @@
 //! Reading the commands from a position on: check that the log is the one, read, and notice when it was
 //! replaced, or when nothing comes although there is more.
 //!
-//! Part of both state machines: it knows positions and anchors, and nothing of views.
+//! ```text
+//!                 begin_check                 the log is the one: Next::Open
+//!    Suspended ────────────────► Checking ──────────────────────────────────► Reading
+//!        ▲                          ▲                                            │
+//!        │ suspend: reader failed   └──── begin_check, after Next::Recheck ──────┤
+//!        └───────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing may be read before [`Next::Open`]: a deleted topic gives an error before its successor's first
+//! record can come, and that record must not be folded. While reading goes on, three things lead back to the
+//! check: the log ends before a position that was reached in it, the record that is watched is no longer
+//! there, or the reader stands still although there is more. A watched record that is *another* one is
+//! trouble at once.
+//!
+//! Part of the follower: it knows positions and anchors, and nothing of views. It opens and closes nothing
+//! itself, but says when to.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +33,16 @@ const ANCHOR_INTERVAL_BUSY: Duration = Duration::from_secs(5);
 const ANCHOR_INTERVAL_QUIET: Duration = Duration::from_secs(60);
 /// A reader that stands still below the log's end for so long is replaced …
 const STUCK_PATIENCE: Duration = Duration::from_secs(15);
-/// … and its successor after a wait that begins here …
+/// … and its successor after so long, and jitter of up to as much, which doubles from time to time …
 const STUCK_AGAIN_FIRST: Duration = Duration::from_secs(30);
-/// … and doubles up to this.
+/// … up to this.
 const STUCK_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// The commands from a position on.
+///
+/// Its owner calls [`Feed::begin_check`] to begin, then [`Feed::answered`] with each answer,
+/// [`Feed::progress`] and [`Feed::reached`] with what the reader reports, [`Feed::tick`] as time passes, and
+/// [`Feed::suspend`] when the reader failed.
 #[derive(Debug)]
 pub struct Feed {
     /// The next offset to read: before the view's position while ids are being recovered.
@@ -65,21 +84,35 @@ pub enum Next {
 
 /// The check of a folded record that goes on while following.
 ///
-/// Asked for is the record that was the last one when the check before succeeded, not the newest: if the
-/// log was replaced without an error, the newest may already be the other log's.
+/// Asked for is the record that was the last one when the check before was *sent*, not the newest: if the
+/// log was replaced without an error, the newest may already be the other log's, and would be found there.
+///
+/// ```text
+/// folded     … 810 … │ … 840 …│ … 870 …
+/// asked for          810      840          and 870 is watched once 840 was found to be the same
+/// ```
 #[derive(Debug, Default)]
 struct AnchorWatch {
+    /// The record to ask for next; none as long as nothing was folded.
     watched: Option<Anchor>,
     /// What is asked for, and the record to watch once that is found.
     asked: Option<(Anchor, Option<Anchor>)>,
+    /// When the log was last found to be the one.
     checked: Option<Instant>,
+    /// Whether records came since the last question: then there is more to lose, and it is asked sooner.
     records_since: bool,
 }
 
 /// Notices a reader that stands still although there is more to read.
+///
+/// A client may stop fetching without an error. Being behind is no fault as long as the position moves, and
+/// a single answer may have crossed records that are on their way: hence the two answers and the patience.
 #[derive(Debug)]
 struct Stuck {
+    /// Where it stands, since when, and in how many answers.
     at: Option<(Position, Instant, u32)>,
+    /// How long it may stand. Grows with each reader that did not help, so that a log which is at fault
+    /// itself is not besieged with new ones.
     patience: Duration,
     again: Backoff,
 }
@@ -90,7 +123,9 @@ impl Feed {
         Self::new(Position::START, None, seed)
     }
 
-    /// From a table's watermark at `position`, after recovering the ids before it.
+    /// From a table's watermark at `position`, after recovering the ids before it: the first records that
+    /// come are in the view already and are only remembered. `expected` is what the watermark says of the
+    /// log.
     pub fn from_table(position: Position, expected: Identity, seed: u64) -> Self {
         Self::new(position.back(DUPLICATE_WINDOW), Some(expected), seed)
     }
@@ -116,7 +151,8 @@ impl Feed {
         matches!(self.state, State::Reading)
     }
 
-    /// Stops asking, after the reader failed; says whether that reader had read anything.
+    /// Stops asking, after the reader failed; says whether that reader had read anything. One that had not
+    /// is worth a wait before the next.
     pub fn suspend(&mut self) -> bool {
         self.state = State::Suspended;
         std::mem::take(&mut self.moved)
@@ -133,7 +169,7 @@ impl Feed {
         questions
     }
 
-    /// Notes that records were read.
+    /// Notes that records were read; they come in order.
     pub fn progress(&mut self, records: &[Record]) {
         if let Some(last) = records.last() {
             self.reached(last.offset.next());
@@ -141,7 +177,7 @@ impl Feed {
         }
     }
 
-    /// Notes that everything before a position was read.
+    /// Notes that everything before a position was read, marks and gaps included.
     pub fn reached(&mut self, position: Position) {
         self.moved |= position > self.next;
         self.next = self.next.max(position);
@@ -167,10 +203,12 @@ impl Feed {
         }
     }
 
-    /// Takes in an answer; `position_asked` is the position of the fold when the question was sent.
+    /// Takes in an answer; `position_asked` is the position of the served view when the question for the ends
+    /// was sent.
     ///
     /// # Errors
-    /// When the log is not the one, or does not reach back far enough.
+    /// [`Trouble::AnotherLog`] when the log is not the one, [`Trouble::Gap`] when it does not reach back far
+    /// enough. Neither is mended by asking again.
     pub fn answered(
         &mut self,
         answer: &Answer,
@@ -201,6 +239,7 @@ impl Feed {
         Ok(Next::Open(self.next))
     }
 
+    /// What an answer says of a log that is being read already.
     fn answered_while_reading(
         &mut self,
         answer: &Answer,
@@ -237,7 +276,9 @@ impl Feed {
 }
 
 impl AnchorWatch {
+    /// The question for the watched record, when it is due; `anchor` is the newest record that was folded.
     fn tick(&mut self, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
+        // The log was empty when it was checked: the first record that was folded is the first to watch.
         let Some(watched) = self.watched else {
             (self.watched, self.checked) = (anchor, Some(now));
             return Vec::new();

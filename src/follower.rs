@@ -6,6 +6,40 @@
 //! It bootstraps (from the table, or from the log's beginning), checks that the log is the one that the view
 //! was folded from, catches up, publishes, and follows. Whatever goes wrong on the way, the view that was
 //! published last stays served.
+//!
+//! ```text
+//!          due, topics set        a whole table:              end of the log:
+//!          as they must be        its view, position          served, published
+//! Waiting ────────────────► Loading ────────────► Reading ────────────────────► Reading
+//!  ▲   │                       │                  with a candidate              what is served
+//!  │   └───── no table: an empty view at 0 ──────►│                             │
+//!  │                           │                  │                             │
+//!  └───────────────────────────┴── trouble ───────┴─────────────────────────────┘
+//! ```
+//!
+//! A view on its way to the log's end is a *candidate*: nobody sees it, because a view half-way through old
+//! commands blocks what was freed long ago. Once it is at the end it moves into [`Live`], and a [`Draft`] is
+//! made of it. From then on each delivery is folded and published in place, without a candidate.
+//!
+//! A reader of the commands that fails does not lead back to the beginning: the stage stays, the
+//! [feed](crate::feed) checks the log again, and reading goes on at the position. Trouble ([`Trouble`]) does,
+//! since the view no longer fits the log, or never got anywhere:
+//!
+//! | trouble | what the status says | tried again |
+//! |---|---|---|
+//! | again | a message | after 1 s at first, up to 60 s, by chance |
+//! | gap | degraded: gap | the same |
+//! | another log | alarm | with a table, after 30 s and such a wait; without one, never |
+//!
+//! A command of the future ends the reading as well: what stands before it is served, and with a table, which
+//! an operator can lead around it, all is tried again like another log.
+//!
+//! Later attempts load into a new candidate while the old view is served. A candidate that leads to a lower
+//! position than the one that is served is given up: the served view never goes back. Only in an alarm is it
+//! taken, for then an operator has built a new table.
+//!
+//! Two things are looked after in every stage: expiries by the wall clock, and the questions for the log's
+//! ends and for the settings of the topics.
 
 mod bootstrap;
 mod fold;
@@ -31,7 +65,8 @@ use crate::view::{RefusedCounts, View};
 
 /// A bootstrap that has read nothing for so long begins again.
 pub const PROGRESS_DEADLINE: Duration = Duration::from_secs(30);
-/// The longest wait between two tries to bootstrap; in alarm, and behind a command of the future, every wait.
+/// The longest wait by chance between two tries to bootstrap. In alarm, and behind a command of the future,
+/// half of it is added to every wait: an operator has to act there, and haste is no use.
 pub const BOOTSTRAP_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The longest first wait after a reader that failed before it had read anything.
 pub const READER_WAIT_FIRST: Duration = Duration::from_millis(500);
@@ -41,7 +76,7 @@ pub const READER_WAIT_FIRST: Duration = Duration::from_millis(500);
 pub enum Source {
     /// From the table, then from the commands behind its watermark.
     Table,
-    /// From the commands, beginning with the first.
+    /// From the commands, beginning with the first: for logs without a table. The log must still begin at 0.
     Commands,
 }
 
@@ -52,36 +87,94 @@ pub struct Settings {
     pub source: Source,
     /// Offsets to pass over; with a table, its watermark says it instead.
     pub skip_offsets: BTreeSet<Offset>,
-    /// What the jitter is drawn from.
+    /// What the jitter is drawn from; different on each machine, so that not all come back at once.
     pub seed: u64,
 }
 
-/// What the follower wants done.
+/// What the follower wants done, in the order in which it is handed over.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Something about the log.
     Log(Request),
-    /// Make this snapshot the one that lookups see.
+    /// Make this snapshot the one that lookups see, by
+    /// [`Publisher::publish`](crate::snapshot::Publisher::publish).
     Publish(Arc<Snapshot>),
-    /// Tell people of a record that is no command.
+    /// Tell people of a record that is no command. There may be very many: who tells limits the rate.
     Undecodable(Offset, CommandError),
     /// Send [`Event::Tick`] as soon as nothing else is to be done: there is more work than one turn takes.
     TickSoon,
 }
 
 /// Brings a view to the end of the commands log and keeps it there.
+///
+/// Its owner hands over every event of the log and a tick at least once a second, and does what comes back.
+/// By hand, over a log in memory, in no time at all:
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use std::sync::Arc;
+/// use std::time::Instant;
+///
+/// use portcullis::follower::{Effect, Follower, Settings, Source};
+/// use portcullis::live::Live;
+/// use portcullis::log::memory::MemoryLog;
+/// use portcullis::log::{Event, ReadEvent, Request, Topic};
+/// use portcullis::record::Timestamp;
+/// use portcullis::snapshot::Verdict;
+/// use portcullis::status::{Phase, Status};
+///
+/// let (now, wall) = (Instant::now(), Timestamp::from_millis(1_800_000_000_000));
+/// let log = MemoryLog::default();
+/// log.append_record(Topic::Commands, wall, None, Some(b"BLACKLIST 203.0.113.0/24"));
+///
+/// let settings = Settings { source: Source::Commands, skip_offsets: Default::default(), seed: 7 };
+/// let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(now)));
+/// let mut follower = Follower::new(settings, live, Arc::clone(&status), now);
+///
+/// let mut published = None;
+/// let mut events = VecDeque::from([Event::Tick]);
+/// while let Some(event) = events.pop_front() {
+///     for effect in follower.handle(event, now, wall) {
+///         match effect {
+///             Effect::Log(Request::Ask(question)) => {
+///                 events.push_back(Event::Answered(log.answer(question)));
+///             }
+///             Effect::Log(Request::DropAnswers) => {
+///                 events.retain(|event| !matches!(event, Event::Answered(_)));
+///             }
+///             Effect::Log(Request::Read(topic, session, from)) => {
+///                 let delivery = log.read(topic, from)?;
+///                 let reports = [ReadEvent::Records(delivery.records), ReadEvent::End(delivery.position)];
+///                 events.extend(reports.map(|report| Event::Read(topic, session, report)));
+///             }
+///             Effect::Publish(snapshot) => published = Some(snapshot),
+///             _ => {}
+///         }
+///     }
+/// }
+///
+/// assert_eq!(status.detail().phase, Phase::Following);
+/// assert!(status.age(now).is_some(), "it is proven to be at the log's end");
+/// let snapshot = published.expect("the end was reached");
+/// assert_eq!(snapshot.lookup("203.0.113.7".parse()?), Verdict::Blacklisted);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Follower {
     settings: Settings,
     live: Arc<Live>,
     status: Arc<Status>,
+    /// What the status is to say. `report` puts the phase of an alarm and refused settings over it.
     detail: Detail,
     /// What the next snapshot will be; none before the first.
     draft: Option<Draft>,
     stage: Stage,
+    /// The reading that counts; what comes from any other is an earlier reader's last words.
     session: Session,
     ends: EndsWatch,
     settings_watch: SettingsWatch,
+    /// The waits between bootstraps.
     backoff: Backoff,
+    /// What the event under way has asked for so far.
     effects: Vec<Effect>,
 }
 
@@ -105,7 +198,8 @@ struct Reading {
     waits: Backoff,
 }
 
-/// A view that is not served yet, and what was refused on its way.
+/// A view that is not served yet, and what was refused on its way. Dropped with its stage: a bootstrap that
+/// stumbles keeps nothing.
 #[derive(Debug, Default)]
 struct Candidate {
     view: View,
@@ -136,7 +230,8 @@ impl Reading {
 }
 
 impl Follower {
-    /// A follower that serves nothing yet; it begins with the first event.
+    /// A follower that serves nothing yet; it begins with the first event. `live` must not be folded into by
+    /// anybody else, nor `status` be written.
     pub fn new(settings: Settings, live: Arc<Live>, status: Arc<Status>, now: Instant) -> Self {
         let backoff = Backoff::new(Duration::from_secs(1), BOOTSTRAP_WAIT_MAX, settings.seed);
         Self {
@@ -154,7 +249,8 @@ impl Follower {
         }
     }
 
-    /// Takes in one event, with the monotonic and the wall clock.
+    /// Takes in one event, with the monotonic and the wall clock; returns what is to be done, in order. The
+    /// monotonic clock measures waits and age, the wall clock only ends bans.
     pub fn handle(&mut self, event: Event, now: Instant, wall: Timestamp) -> Vec<Effect> {
         let clocks = Clocks { now, wall };
         match event {
@@ -169,6 +265,7 @@ impl Follower {
     }
 
     fn tick(&mut self, clocks: Clocks) {
+        // Bans end by the clock, whatever the log does: expiries never wait behind an outage.
         self.expire(clocks.wall);
         self.renew_questioner(clocks.now);
         self.ask(clocks.now);
@@ -201,12 +298,16 @@ impl Follower {
         }
     }
 
+    /// Asks what is due in every stage.
     fn ask(&mut self, now: Instant) {
         let ends = self.ends.ask(self.live.with_view(View::position), now);
         let settings = self.settings_watch.ask(now);
         self.request(settings.into_iter().chain(ends));
     }
 
+    /// Replaces the client for questions if it owes an answer for too long. The question for the ends is
+    /// asked every second, so that its silence stands for all others; those are asked again, as they died
+    /// with it.
     fn renew_questioner(&mut self, now: Instant) {
         if self.ends.is_overdue(now) {
             self.settings_watch.ask_again();
@@ -236,6 +337,7 @@ impl Follower {
             self.detail.message = Some(reason.clone());
         }
         self.settings_watch.answered(&answer, clocks.now);
+        // Settings that were good may be found wrong while the first bootstrap is under way: it is given up.
         if self.must_not_begin() && !matches!(self.stage, Stage::Waiting(_)) {
             self.close_readers();
             self.stage = Stage::Waiting(Some(clocks.now));
@@ -255,6 +357,8 @@ impl Follower {
         self.prove();
     }
 
+    /// Notes where the log ends, and an open transaction that hides its end. Any other reason to be degraded
+    /// says more than that one, and is left alone.
     fn note_ends(&mut self, ends: Ends, now: Instant) {
         self.status.set_log_end(ends.high);
         let hidden = self.ends.is_hidden(now);
@@ -310,6 +414,7 @@ impl Follower {
         }
     }
 
+    /// Goes on with the commands, once the log is known to be the one.
     fn catch_up(&mut self, reading: Reading, clocks: Clocks) {
         self.enter(Phase::CatchingUp, Stage::Reading(Box::new(reading)));
         self.recheck(clocks);
@@ -328,6 +433,9 @@ impl Follower {
     }
 
     /// Closes the reader and asks again whether the log is the one; nothing is folded until it is.
+    ///
+    /// All that is under way is of before: the session ends what the reader may still have sent, and answers
+    /// and proofs are dropped, because they may speak of the log as it was before an error.
     fn recheck(&mut self, clocks: Clocks) {
         self.session = self.session.next();
         self.request([Request::Close(Topic::Commands), Request::DropAnswers]);
@@ -354,6 +462,8 @@ impl Follower {
             }
             Trouble::AnotherLog(reason) => {
                 self.detail.alarm = Some(Alarm::AnotherLog);
+                // Without a table, a new view would be folded from the very log that is in doubt, and would
+                // pass: only a restart, by somebody who knows, may do that.
                 let from_table = self.settings.source == Source::Table;
                 wait = from_table.then(|| BOOTSTRAP_WAIT_MAX.div_f64(2.0) + self.backoff.wait());
                 reason
@@ -362,17 +472,20 @@ impl Follower {
         self.stage = Stage::Waiting(wait.map(|wait| clocks.now + wait));
     }
 
+    /// Ends the session: no reader is open, and what one may still report counts for nothing.
     fn close_readers(&mut self) {
         self.session = self.session.next();
         self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands)]);
     }
 
+    /// Enters a stage of a bootstrap, whose progress counts from zero.
     fn enter(&mut self, phase: Phase, stage: Stage) {
         self.detail.phase = phase;
         self.detail.records_read = 0;
         self.stage = stage;
     }
 
+    /// The request for a reader, in a session of its own.
     fn open(&mut self, topic: Topic, from: Position) -> Request {
         self.session = self.session.next();
         Request::Read(topic, self.session, from)
@@ -382,7 +495,8 @@ impl Follower {
         self.effects.extend(requests.into_iter().map(Effect::Log));
     }
 
-    /// Writes the status anew if it changed.
+    /// Writes the status anew if it changed. The phase of an alarm and refused settings are put over a copy,
+    /// so that what they hide is back as soon as they end.
     fn report(&mut self) {
         let totals = self.live.totals();
         self.detail.position = totals.position;

@@ -3,6 +3,19 @@
 //! It stands behind one mutex that lookups never take. Whoever must see every row copies them slice by
 //! slice, and what changes meanwhile is written down and applied at the end, so that a publish never waits
 //! for a walk over the whole list.
+//!
+//! ```text
+//! walk    begin   slice 1           slice 2            changes, position   apply the changes
+//! mutex    ███      ███     ▒▒▒▒      ███     ▒▒▒▒            ███
+//! fold                     change            change            ▲
+//!                            └─ written down ──┴───────────────┘
+//! ```
+//!
+//! A slice may show rows as they were before a change or as they are after it. That does no harm: a change
+//! says what a row's start holds from then on, and the last one wins, as in a table. So the copy is exactly
+//! the view at the position that was taken together with the changes.
+//!
+//! Beside the view stand the outcomes of the newest commands, for writers that wait for theirs.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -16,7 +29,7 @@ use crate::snapshot::Draft;
 use crate::table::{Fingerprint, Row, RowChange};
 use crate::view::{Applied, FutureCommand, Refusal, RefusedCounts, View};
 
-/// The most rows that are copied under the mutex at once.
+/// The most rows that are copied under the mutex at once: what a fold waits for at most, but for other folds.
 pub const WALK_SLICE_ROWS: usize = 4096;
 /// How many of the newest commands' outcomes are remembered, for writers that wait for them.
 pub const OUTCOMES_MAX: usize = 16_384;
@@ -42,7 +55,7 @@ impl From<&Applied> for Outcome {
     }
 }
 
-/// A copy of all rows, as of one position.
+/// A copy of rows, as of one position; of all of them where it comes from [`Live::copy_rows`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RowsCopy {
     /// The rows, IPv4 first, by rising start.
@@ -60,11 +73,11 @@ pub struct Totals {
     pub rows: RowCounts,
     /// Their fingerprint.
     pub fingerprint: Fingerprint,
-    /// Refused records since the start.
+    /// Records that were refused on the way to this view, and since.
     pub refused: RefusedCounts,
 }
 
-/// What folding some records met.
+/// What folding some records met that its caller has to tell people, or to act on.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Folded {
     /// The records that are no commands, and why.
@@ -77,12 +90,37 @@ pub struct Folded {
 struct Inner {
     view: View,
     refused: RefusedCounts,
+    /// By rising offset, at most [`OUTCOMES_MAX`].
     outcomes: VecDeque<(Offset, Outcome)>,
     /// What changed since the walk under way began; none while there is no walk.
     changed_since: Option<Vec<RowChange>>,
 }
 
 /// The view that is being served.
+///
+/// The follower alone calls [`Live::replace`], [`Live::fold`] and [`Live::advance_to`], and publishes what
+/// comes of them: the mutex keeps readers from half a fold, not two folds from each other.
+///
+/// ```
+/// use portcullis::command::{Action, Command};
+/// use portcullis::live::Live;
+/// use portcullis::record::{Offset, Record, Timestamp};
+/// use portcullis::snapshot::Draft;
+/// use portcullis::view::View;
+///
+/// let now = Timestamp::from_millis(1_800_000_000_000);
+/// let live = Live::default();
+/// let mut draft = Draft::new(&View::default(), now);
+/// let value = Some(b"BLACKLIST 203.0.113.0/24".to_vec());
+/// live.fold(&[Record { offset: Offset::new(0), timestamp: now, key: None, value }], &mut draft);
+/// assert_eq!(live.outcome(Offset::new(0)).map(|outcome| outcome.rows_changed), Some(1));
+///
+/// // What would a command do? The view stays as it is.
+/// let free = Command::new(Action::Whitelist, "203.0.113.7".parse()?);
+/// assert_eq!(live.preview(&[free], now)[0].rows_changed, 2);
+/// assert_eq!(live.copy_rows().rows.len(), 1);
+/// # Ok::<(), portcullis::address::RangeError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Live {
     inner: Mutex<Inner>,
@@ -97,6 +135,7 @@ impl Live {
     }
 
     /// Replaces the view by one that was loaded and caught up elsewhere, with what was refused on its way.
+    /// Outcomes are forgotten: offsets may mean other commands now.
     pub fn replace(&self, view: View, refused: RefusedCounts) {
         let mut inner = self.lock();
         // A walk under way would mix two views; this tells it to begin again.
@@ -133,7 +172,8 @@ impl Live {
         folded
     }
 
-    /// Looks at the view, briefly.
+    /// Looks at the view, briefly: the follower waits for as long as `look` takes. It must not call this
+    /// view again, which would wait for itself.
     pub fn with_view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
         look(&self.lock().view)
     }
@@ -165,14 +205,19 @@ impl Live {
         self.lock().view.carried(id)
     }
 
-    /// What folding the command at this offset did; none when it is not folded yet, or long ago.
+    /// What folding the command at this offset did; none when it is not folded yet, or more than
+    /// [`OUTCOMES_MAX`] records ago, or before the view was replaced.
     pub fn outcome(&self, offset: Offset) -> Option<Outcome> {
         let inner = self.lock();
         let at = inner.outcomes.binary_search_by_key(&offset, |(offset, _)| *offset).ok()?;
         inner.outcomes.get(at).map(|(_, outcome)| *outcome)
     }
 
-    /// What each command would do if they were folded next, in order, at this time.
+    /// What each command would do if they were folded next, in order, at this time. Folds them for real, into
+    /// a view of their own with the rows that they overlap, so that a preview and the fold cannot disagree.
+    ///
+    /// # Panics
+    /// Never: a [`Command`] is written as version 1, which this release folds.
     pub fn preview(&self, commands: &[Command], now: Timestamp) -> Vec<Outcome> {
         let mut view = self.scratch(commands);
         let fold = |command: &Command| {
@@ -184,7 +229,8 @@ impl Live {
         commands.iter().map(fold).collect()
     }
 
-    /// A view of its own to try commands on, with the rows that they can touch.
+    /// A view of its own to try commands on, with the rows that they can touch. Of the rows elsewhere only
+    /// the number of their IPv4 addresses matters, and of the ids only those that the commands carry.
     fn scratch(&self, commands: &[Command]) -> View {
         let ranges = Range::merged(commands.iter().map(|command| command.range).collect());
         let (copy, mut ids) = self.walk(&ranges, |view| {
@@ -200,12 +246,14 @@ impl Live {
         view
     }
 
-    /// Copies all rows, holding the mutex for [`WALK_SLICE_ROWS`] at a time.
+    /// Copies all rows, holding the mutex for [`WALK_SLICE_ROWS`] at a time. Blocks for as long as that
+    /// takes, and for a walk that is under way.
     pub fn copy_rows(&self) -> RowsCopy {
         self.walk(&[Range::ALL_IPV4, Range::ALL_IPV6], |_| ()).0
     }
 
-    /// Copies the rows that overlap the ranges, which are disjoint and rise, and looks at the view at the very position of the copy.
+    /// Copies the rows that overlap the ranges, which are disjoint and rise, and looks at the view at the
+    /// very position of the copy.
     fn walk<T>(&self, ranges: &[Range], look: impl Fn(&View) -> T) -> (RowsCopy, T) {
         let _one_walk = self.walk.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -222,6 +270,7 @@ impl Live {
                     RowChange::Put(row) if overlaps(ranges, row.range) => {
                         rows.insert(row.range.start(), row);
                     }
+                    // It shrank, and no longer reaches the ranges. Its start may still be among the copies.
                     RowChange::Put(Row { range, .. }) => drop(rows.remove(&range.start())),
                     RowChange::Tombstone(start) => drop(rows.remove(&start)),
                 }
@@ -230,6 +279,8 @@ impl Live {
         }
     }
 
+    /// Copies the rows of one range, one slice for each time that it has the mutex. It goes on behind the
+    /// last row it has; rows that appear before that place are among the changes.
     fn copy_slices(&self, range: Range, rows: &mut BTreeMap<IpAddr, Row>) {
         let mut rest = Some(range);
         while let Some(range) = rest {
@@ -251,6 +302,7 @@ fn overlaps(ranges: &[Range], range: Range) -> bool {
 }
 
 impl Inner {
+    /// Writes down what a record did, for whoever counts, walks or waits.
     fn note(&mut self, offset: Offset, applied: &Applied) {
         if let Err(refusal) = applied.outcome {
             self.refused.count(refusal);

@@ -4,6 +4,17 @@
 //! [`Event`]s; the threads between them belong to [`service`](crate::service). A log of any kind gives the
 //! same three things: readers ([`Log::open`]), answers ([`Log::questioner`]) and a place to append
 //! commands to ([`CommandSink`]).
+//!
+//! ```text
+//!                    Request::Read, Close          Reader      Event::Read(topic, session, …)
+//!  state machine ──┬─────────────────────► thread ──────────┬──────────────────────────────► state machine
+//!                  └─────────────────────► thread ──────────┘
+//!                    Request::Ask          Questioner          Event::Answered(…)
+//! ```
+//!
+//! Nothing that a log says reaches a state machine out of its time: a reader's reports carry the [`Session`]
+//! that they were asked for in, and answers are dropped on request. So a state machine that has changed its
+//! mind need not wait for what is still under way.
 
 pub mod embedded;
 
@@ -30,7 +41,7 @@ pub enum Topic {
 pub struct Session(u64);
 
 impl Session {
-    /// The session after this one.
+    /// The session after this one. One counter serves both topics, for a state machine reads one at a time.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
@@ -42,7 +53,8 @@ impl Session {
 pub enum ReadEvent {
     /// The next committed records, in order, at most [`READ_RECORDS_MAX`].
     Records(Vec<Record>),
-    /// Every committed record before this position was delivered. Reported once each time it is reached.
+    /// Every committed record before this position was delivered. Reported once each time it is reached. The
+    /// position may lie behind the last record: marks and aborted records have offsets, too.
     End(Position),
     /// The reader can't go on, for the reason given; it reports nothing more.
     Failed(String),
@@ -55,7 +67,8 @@ pub struct Ends {
     pub start: Position,
     /// The high watermark: behind every record, committed or not.
     pub high: Position,
-    /// The last stable offset: what a reader can get to. Asked for after `high`.
+    /// The last stable offset: what a reader can get to. Below `high` while a transaction is open. Asked for
+    /// after `high`, because the order is what [`EndProof`](crate::ends::EndProof) rests on.
     pub stable: Position,
 }
 
@@ -87,7 +100,8 @@ pub enum Question {
 pub enum Answer {
     /// To [`Question::Ends`].
     Ends(Topic, Ends),
-    /// To [`Question::RecordAt`]; none when there is no record at that offset.
+    /// To [`Question::RecordAt`]; none when there is no record at that offset, because it was taken away, is
+    /// not there yet, or is a mark.
     RecordAt(Offset, Option<Record>),
     /// To [`Question::Identity`].
     Identity(Identity),
@@ -131,7 +145,8 @@ pub struct LogError(pub String);
 
 /// A place that keeps records.
 pub trait Log: Send + Sync {
-    /// Opens a reader of a topic from a position.
+    /// Opens a reader of a topic from a position. It never begins elsewhere: a position that is not in the
+    /// log is an error, here or as the first thing that the reader reports.
     ///
     /// # Errors
     /// When the topic can't be read from there.
@@ -149,7 +164,7 @@ pub trait Reader: Send {
 
 /// Answers questions. Lives on a thread of its own.
 pub trait Questioner: Send {
-    /// Answers, however long it takes.
+    /// Answers, however long it takes: to wait no longer, and to ask another client, is its asker's business.
     fn ask(&mut self, question: Question) -> Answer;
 }
 

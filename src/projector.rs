@@ -7,6 +7,29 @@
 //! table, checks that the commands log is the one that the table was made from, and folds on from the
 //! table's position, in transactions that carry rows and position together. Each takeover goes through all
 //! of it again, because the table is the only thing that it trusts.
+//!
+//! ```text
+//!             the other one          Effect::Fence     our sign of life
+//!             is gone                is done           was read
+//! Waiting ──► Standby ────► Claiming ────────► Loading ────────────► Folding
+//!
+//! back to Standby     another one fenced us, or nothing came of the log for too long
+//! back to Claiming    the outcome of a write is not known
+//! back to Waiting     the table must not be written: another log, a gap, no watermark, …
+//! to Stopped          told to stop, from anywhere and for good
+//! ```
+//!
+//! The order of a takeover is what makes one writer of many projectors. First the fence: from then on nothing
+//! that an earlier one still has to say can be committed. Then a sign of life of our own, and then the table
+//! up to it: what was committed before the fence lies before it, so the table that was read is the last word.
+//! Only then are commands folded.
+//!
+//! The order within a transaction is rows, tombstones, watermark. A reader of committed records sees all of
+//! it or nothing; the position in the watermark is never ahead of the rows nor behind them. So a projector
+//! that dies at any moment leaves a table to go on from, and no position is kept anywhere else.
+//!
+//! It never writes at a guess. If the outcome of a write is not known, everything in memory is in doubt: the
+//! role is claimed anew, and the table read again.
 
 mod batch;
 mod folding;
@@ -40,7 +63,8 @@ use crate::topic_settings::SettingsWatch;
 pub const TRANSACTION_ROWS_MAX: usize = 50_000;
 /// … or its first command is so old.
 pub const TRANSACTION_COMMANDS_MAX: Duration = Duration::from_millis(100);
-/// How often an active projector gives a sign of life, by a watermark or without.
+/// How often an active projector gives a sign of life, by a watermark or without. Several of them must fit
+/// into the silence after which a standby takes over.
 pub const WATERMARK_INTERVAL: Duration = Duration::from_secs(5);
 /// Without records, and without proof that there are none, the reader is replaced after so long …
 pub const READER_PATIENCE: Duration = Duration::from_secs(30);
@@ -70,7 +94,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// What a projector hears.
+/// What a projector hears. An answer with a [`Lease`] that has ended counts for nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// Of the logs.
@@ -81,11 +105,11 @@ pub enum Event {
     Committed(Lease),
     /// [`Effect::Fence`] or [`Effect::Commit`] is not done, or not for certain.
     Lost(Lease, WriteError),
-    /// It is to stop.
+    /// It is to stop: what is folded and not written yet is written, and [`Effect::Stopped`] follows.
     Stop,
 }
 
-/// What a projector wants done.
+/// What a projector wants done, in the order in which it is handed over.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
     /// Something about the logs.
@@ -103,11 +127,99 @@ pub enum Effect {
 }
 
 /// The one writer of the table, or who would be.
+///
+/// Its owner hands over every event and a tick at least once a second, does what comes back, and takes
+/// nothing from the reader of the commands while [`Projector::wants_records`] says no. By hand, over a log in
+/// memory with a new table, which holds a released watermark and no rows:
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use std::time::Instant;
+///
+/// use portcullis::log::memory::MemoryLog;
+/// use portcullis::log::{self, Identity, ReadEvent, Request, TableWriter, Topic};
+/// use portcullis::projector::{Effect, Event, Projector, Role, Settings};
+/// use portcullis::record::{Position, Timestamp};
+/// use portcullis::table::{Table, WATERMARK_KEY, Watermark};
+///
+/// let wall = Timestamp::from_millis(1_800_000_000_000);
+/// let (cluster_id, commands_topic) = ("cluster".to_owned(), "commands".to_owned());
+/// let log = MemoryLog::new(Identity {
+///     cluster_id: cluster_id.clone(),
+///     commands_topic: commands_topic.clone(),
+/// });
+/// let genesis = Watermark {
+///     position: Position::START,
+///     anchor: None,
+///     rows: 0,
+///     fingerprint: Default::default(),
+///     skipped: Default::default(),
+///     cluster_id,
+///     commands_topic,
+///     projector: "genesis".to_owned(),
+///     released: true,
+///     written_at: wall,
+/// };
+/// log.append_record(Topic::Table, wall, Some(WATERMARK_KEY), Some(&genesis.encode()));
+/// log.append_record(Topic::Commands, wall, None, Some(b"BLACKLIST 203.0.113.0/24"));
+///
+/// let mut now = Instant::now();
+/// let mut writer = log.table_writer(|| Timestamp::from_millis(1_800_000_000_000));
+/// let mut projector = Projector::new(
+///     Settings {
+///         projector: "doc".to_owned(),
+///         takeover_after: std::time::Duration::from_secs(15),
+///         skip_offsets: Default::default(),
+///         seed: 7,
+///     },
+///     now,
+/// );
+///
+/// let mut events = VecDeque::from([Event::Log(log::Event::Tick)]);
+/// while let Some(event) = events.pop_front() {
+///     for effect in projector.handle(event, now, wall) {
+///         match effect {
+///             Effect::Fence(lease) => {
+///                 writer.fence()?;
+///                 events.push_back(Event::Fenced(lease));
+///             }
+///             Effect::Commit(lease, writes) => {
+///                 writer.commit(writes)?;
+///                 events.push_back(Event::Committed(lease));
+///             }
+///             Effect::Log(Request::Ask(question)) => {
+///                 events.push_back(Event::Log(log::Event::Answered(log.answer(question))));
+///             }
+///             Effect::Log(Request::DropAnswers) => {
+///                 events.retain(|event| !matches!(event, Event::Log(log::Event::Answered(_))));
+///             }
+///             Effect::Log(Request::Read(topic, session, from)) => {
+///                 let delivery = log.read(topic, from)?;
+///                 let reports = [ReadEvent::Records(delivery.records), ReadEvent::End(delivery.position)];
+///                 let read = |report| Event::Log(log::Event::Read(topic, session, report));
+///                 events.extend(reports.map(read));
+///             }
+///             Effect::TickAt(at) => {
+///                 now = at;
+///                 events.push_back(Event::Log(log::Event::Tick));
+///             }
+///             _ => {}
+///         }
+///     }
+/// }
+///
+/// assert_eq!(projector.status().role, Role::Active);
+/// let mut table = Table::default();
+/// log.read(Topic::Table, Position::START)?.records.iter().for_each(|record| table.apply(record));
+/// assert_eq!(table.check()?.position, Position::new(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Projector {
     settings: Settings,
     status: Status,
     stage: Stage,
+    /// The reading that counts; what comes from any other is an earlier reader's last words.
     session: Session,
     ends: EndsQuestion,
     settings_watch: SettingsWatch,
@@ -116,12 +228,15 @@ pub struct Projector {
     claimed: Option<Offset>,
     /// How often the role was claimed in a row without writing anything.
     claims: u32,
+    /// The waits between claims whose outcome is not known.
     claim_waits: Backoff,
+    /// The waits between tries to read a table that can't be read.
     read_waits: Backoff,
     patience: Patience,
     /// The value of our sign of life; another one with each lease.
     alive: Vec<u8>,
     random: fastrand::Rng,
+    /// What the event under way has asked for so far.
     effects: Vec<Effect>,
 }
 
@@ -149,7 +264,8 @@ struct Clocks {
     wall: Timestamp,
 }
 
-/// Why the table is not to be written for now.
+/// Why the table is not to be written for now. The projector stays, says why, and looks again after
+/// [`HALT_WAIT`].
 #[derive(Clone, Debug)]
 struct Halt {
     reason: Reason,
@@ -216,7 +332,8 @@ impl Projector {
         !matches!(&self.stage, Stage::Folding(folding) if folding.is_full())
     }
 
-    /// Takes in one event, with the monotonic and the wall clock.
+    /// Takes in one event, with the monotonic and the wall clock; returns what is to be done, in order. The
+    /// wall clock is written into watermarks and decides nothing.
     pub fn handle(&mut self, event: Event, now: Instant, wall: Timestamp) -> Vec<Effect> {
         let clocks = Clocks { now, wall };
         match event {
@@ -246,6 +363,7 @@ impl Projector {
 
     fn tick(&mut self, clocks: Clocks) {
         self.ask(clocks.now);
+        // A producer that says nothing may still have written: that is an outcome that is not known.
         if let Some(lease) = self.writer.overdue(clocks.now)
             && self.writer.answered(lease).is_some()
         {
@@ -293,6 +411,7 @@ impl Projector {
 
     /// Goes on as the active one, if it gets on at all.
     fn carry_on(&mut self, clocks: Clocks) {
+        // While a transaction is full, nothing comes because nothing is taken: that is no standstill.
         if !self.wants_records() {
             self.patience.progress(clocks.now);
         }
@@ -306,6 +425,7 @@ impl Projector {
         }
     }
 
+    /// Hands what a reader reports to the stage that asked for it.
     fn read(&mut self, topic: Topic, event: ReadEvent, clocks: Clocks) {
         if let ReadEvent::Failed(reason) = &event {
             self.status.message = Some(reason.clone());
@@ -339,11 +459,14 @@ impl Projector {
         }
     }
 
+    /// Takes in what the reader of the commands reports.
     fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
         let Stage::Folding(folding) = &mut self.stage else { return };
         match event {
+            // After the last transaction nothing more is folded: what comes now is for whoever follows.
             _ if folding.farewell().is_some() => return,
             ReadEvent::Failed(_) => return self.read_anew(clocks),
+            // It was delivered though nothing was wanted: held here, it would leave memory without a bound.
             _ if folding.is_full() => return self.read_anew(clocks),
             ReadEvent::Records(records) => folding.hold(records),
             // A new reader that sees the same end again is no progress.
@@ -354,7 +477,7 @@ impl Projector {
         self.fold(clocks);
     }
 
-    /// Folds what is there, in as many transactions as the writer takes.
+    /// Folds what is there: one transaction is being written, and the next one gathered meanwhile.
     fn fold(&mut self, clocks: Clocks) {
         loop {
             let Stage::Folding(folding) = &mut self.stage else { return };
@@ -407,13 +530,14 @@ impl Projector {
         self.write(clocks);
     }
 
-    /// Writes what is due, one transaction at a time.
+    /// Writes what is due, one transaction at a time. Called after everything that may make something due.
     fn write(&mut self, clocks: Clocks) {
         let written = self.writer.written();
         let alive_due = clocks.now >= written + WATERMARK_INTERVAL;
         match &mut self.stage {
             _ if self.writer.is_busy() => {}
             Stage::Folding(folding) if folding.is_due(written, clocks.now) => {
+                // Rows and watermark are of the same moment: nothing is folded between these two lines.
                 let watermark = folding.watermark(&self.settings.projector, clocks.wall);
                 let mut writes = folding.batch().take();
                 writes.push((WATERMARK_KEY.to_vec(), Some(watermark.encode())));
@@ -428,6 +552,8 @@ impl Projector {
         }
     }
 
+    /// Gives a sign of life that says nothing of the table: a takeover or a repair may take longer than a
+    /// standby's patience.
     fn commit_alive(&mut self, clocks: Clocks) {
         let alive = vec![(ALIVE_KEY.to_vec(), Some(self.alive.clone()))];
         self.commit(Operation::Alive, alive, clocks);

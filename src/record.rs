@@ -3,6 +3,19 @@
 //! Offsets and positions are types of their own because confusing the two is the classic mistake of
 //! log readers: an [`Offset`] names a record, a [`Position`] names the *next* offset to read, so that
 //! everything before it is in.
+//!
+//! ```text
+//! offset        0     1     2     3
+//! record     |  A  |  B  |  C  |  D  |
+//! position   0     1     2     3     4
+//! ```
+//!
+//! A view at position 3 has A, B and C in and reads D next. Offsets rise, but not always by one: a log like
+//! Kafka's keeps offsets for the marks that end transactions, and compaction takes records away. So nothing
+//! here may conclude from two offsets how many records lie between them.
+//!
+//! What the module does not do: it knows no log, and a [`Record`] is bytes. What key and value mean is the
+//! business of [`command`](crate::command) and [`table`](crate::table).
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +26,14 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// The place of one record in a log.
+///
+/// ```
+/// use portcullis::record::{Offset, Position};
+///
+/// let offset = Offset::new(812);
+/// assert_eq!(offset.position(), Position::new(812)); // it is the next one to read
+/// assert_eq!(offset.next(), Position::new(813)); // it is in
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(u64);
@@ -28,7 +49,7 @@ impl Offset {
         self.0
     }
 
-    /// The position that has exactly this record and all before it in.
+    /// The position that has exactly this record and all before it in: where a reader goes on after it.
     pub const fn next(self) -> Position {
         Position(self.0.saturating_add(1))
     }
@@ -75,6 +96,8 @@ impl Position {
     }
 
     /// How many offsets lie between `earlier` and this position; 0 if `earlier` is not earlier.
+    ///
+    /// Some of them may hold no record, so this is a lag to show and not a count to rely on.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -89,14 +112,29 @@ impl fmt::Display for Position {
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z, as a log stamps its records.
 ///
 /// Any `i64` is a valid timestamp, because foreign producers write what they like. Its text form is
-/// strict, because it feeds the fold: exactly `YYYY-MM-DDTHH:MM:SS[.f{1,3}]Z`.
+/// strict, because it feeds the fold: exactly `YYYY-MM-DDTHH:MM:SS[.f{1,3}]Z`. Serde uses the text form in
+/// both directions. Every time from the year 0000 to [`Timestamp::LATEST`] survives the way there and back.
+///
+/// ```
+/// use portcullis::record::Timestamp;
+///
+/// let time: Timestamp = "2026-12-01T00:00:00Z".parse()?;
+/// assert_eq!(time.millis(), 1_796_083_200_000);
+/// assert_eq!(time.to_string(), "2026-12-01T00:00:00.000Z");
+///
+/// // Two readers must never disagree about a time, so that other spellings are none.
+/// assert!("2026-12-01T00:00:00+00:00".parse::<Timestamp>().is_err());
+/// assert!("2026-12-01 00:00:00Z".parse::<Timestamp>().is_err());
+/// # Ok::<(), portcullis::record::TimestampError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
     /// Later than every time that can be written down: "never" as a number.
     pub const MAX: Self = Self(i64::MAX);
-    /// The latest time that has a text form, 9999-12-30T22:00:00Z.
+    /// The latest time that can be parsed, 9999-12-30T22:00:00Z: the last full second that `jiff` knows. It
+    /// leaves room below the year 10000 for the widest time zone.
     pub const LATEST: Self = Self(253_402_207_200_000);
 
     /// The time this many milliseconds after (or before) 1970-01-01T00:00:00Z.
@@ -114,12 +152,14 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The time that passed since `earlier`; zero if `earlier` is not earlier.
+    /// The time that passed since `earlier`; zero if `earlier` is not earlier: a wall clock that stepped
+    /// back is no error here.
     pub fn since(self, earlier: Self) -> Duration {
         u64::try_from(self.0.saturating_sub(earlier.0)).map_or(Duration::ZERO, Duration::from_millis)
     }
 }
 
+/// Whole milliseconds, cut towards 1970; the ends of `i64` for what lies beyond them.
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Self {
         let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
@@ -161,6 +201,7 @@ impl FromStr for Timestamp {
             _ => byte == mark,
         };
         let head_fits = head.iter().zip(digits_and_marks).all(fits);
+        // jiff would take a leap second for the second before it: two spellings of one time.
         let seconds_fit = !head.ends_with(b"60");
         let tail_fits = match tail {
             [b'Z'] => true,
@@ -197,11 +238,13 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub struct Record {
     /// Its place in the log.
     pub offset: Offset,
-    /// The time the log stamped it with; for the commands this is the *log time* of the fold.
+    /// The time the log stamped it with; for the commands this is the *log time* of the fold. It need not
+    /// rise from record to record.
     pub timestamp: Timestamp,
-    /// Its key; has no meaning in the commands log.
+    /// Its key; has no meaning in the commands log, and names the row in the table.
     pub key: Option<Vec<u8>>,
-    /// Its value; none is a tombstone.
+    /// Its value; none is a tombstone in the table, and no command in the commands log. An empty value is
+    /// not the same as none.
     pub value: Option<Vec<u8>>,
 }
 

@@ -1,7 +1,48 @@
 //! Snapshots: the immutable structure that lookups read, and how it is published.
 //!
+//! ```text
+//!  one thread: the follower's                       any number of threads
+//!
+//!  view ─effects─► Draft ─snapshot()─► Publisher ─one atomic swap─► Reader ─► Snapshot::lookup
+//!         wall clock ─┘                    │                          │
+//!                                  retired snapshots ◄──lets go of────┘
+//! ```
+//!
 //! There is one [`Publisher`] and any number of [`Reader`]s. A lookup takes no lock, allocates nothing and
-//! waits for nothing; an edit costs the path that it changes, however long the list is.
+//! waits for nothing; an edit costs the path that it changes, however long the list is (see `tree.rs`).
+//!
+//! A snapshot holds verdicts only, no causes and no expiries. So time is worked off here, on the publishing
+//! side: a [`Draft`] blocks what its view holds *and* whose expiry the wall clock has not reached, and
+//! [`Draft::expire`] has to be called as the clock goes on. The view itself keeps an expired row for another
+//! hour of log time; that is no contradiction, because only the draft decides what blocks.
+//!
+//! ```
+//! use portcullis::record::{Offset, Record, Timestamp};
+//! use portcullis::snapshot::{Draft, Expiry, Publisher, Snapshot, Verdict};
+//! use portcullis::view::View;
+//!
+//! let at = Timestamp::from_millis;
+//! let mut view = View::default();
+//! let mut draft = Draft::new(&view, at(0));
+//! let (mut publisher, readers) = Publisher::new();
+//! let mut reader = readers.reader();
+//! assert!(reader.snapshot().is_none(), "not ready is not an empty blacklist");
+//!
+//! let ban = r#"{"v":1,"action":"BLACKLIST","range":"203.0.113.7","expires_at":"1970-01-01T00:00:10Z"}"#;
+//! let value = Some(ban.into());
+//! let record = Record { offset: Offset::new(0), timestamp: at(0), key: None, value };
+//! draft.apply(&view.apply(&record)?.effects);
+//! publisher.publish(draft.snapshot(view.position()));
+//! let address = "203.0.113.7".parse()?;
+//! let lookup = |snapshot: &Snapshot| snapshot.lookup(address);
+//! assert_eq!(reader.snapshot().map(lookup), Some(Verdict::Blacklisted));
+//!
+//! // Ten seconds later the row is still in the view, and blocks no more.
+//! assert_eq!(draft.expire(&view, at(10_000)), Expiry::Done);
+//! publisher.publish(draft.snapshot(view.position()));
+//! assert_eq!(reader.snapshot().map(lookup), Some(Verdict::Free));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod tree;
 
@@ -17,12 +58,15 @@ use crate::address::{Address, Ends, Number, Range};
 use crate::record::{Position, Timestamp};
 use crate::view::{Effect, View};
 
-/// The most rows whose expiry is worked off at once, so that commands need not wait for the rest.
+/// The most rows whose expiry is worked off at once, so that commands need not wait for the rest: a list
+/// whose rows all end at the same moment is not rare.
 pub const EXPIRY_SLICE_ROWS: usize = 4096;
-/// A wall clock that steps back by no more than this is taken to stand still.
+/// A wall clock that steps back by no more than this is taken to stand still: a clock that is being slewed
+/// must not cost a rebuild with every correction.
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
 
-/// What is blacklisted, at one position and one moment; never changes.
+/// What is blacklisted, at one position and one moment; never changes. Two that follow each other share
+/// everything that did not change between them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     v4: Tree<u32>,
@@ -31,7 +75,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether the address is blacklisted.
+    /// Whether the address is blacklisted; O(log n), without a lock or an allocation.
     pub fn lookup(&self, address: Address) -> Verdict {
         match address.ip() {
             IpAddr::V4(ip) => self.v4.lookup(ip.to_bits()),
@@ -60,6 +104,7 @@ impl Snapshot {
     }
 }
 
+/// What is left of a range without the IPv4-mapped addresses: at most one piece on each side of them.
 fn without_mapped(range: Range) -> impl Iterator<Item = Range> {
     let (Ends::V6(start, end), Ends::V6(first, last)) = (range.ends(), Range::MAPPED.ends()) else {
         return [Some(range), None].into_iter().flatten();
@@ -72,17 +117,23 @@ fn without_mapped(range: Range) -> impl Iterator<Item = Range> {
 /// The snapshot that the next publish will show: edited in place, sharing all that did not change.
 ///
 /// It shows the rows of its view whose expiry lies above its *horizon*, the wall-clock time up to which
-/// expiries have been worked off.
+/// expiries have been worked off; and for a moment also those that [`Draft::expire`] has not come to yet.
+///
+/// The caller keeps it in step with one view: every effect of [`View::apply`], in order, none left out.
+/// Cloning it, as making a snapshot does, copies the root of a tree and no more.
 #[derive(Clone, Debug)]
 pub struct Draft {
     snapshot: Snapshot,
     horizon: Timestamp,
-    /// Up to where the expiries before the horizon are worked off: a time, and the last row of that time.
+    /// Up to where the expiries before the horizon are worked off: a time, and the last row of that time;
+    /// none when all of that time are. Kept beside the horizon, because a slice may end between two rows that
+    /// end at the same moment.
     swept: (Timestamp, Option<IpAddr>),
 }
 
 impl Draft {
-    /// The draft that shows a view at a wall-clock time.
+    /// The draft that shows a view at a wall-clock time. Walks all rows: for a view that was loaded, and for
+    /// a clock that stepped back.
     pub fn new(view: &View, wall_now: Timestamp) -> Self {
         let blocking = || view.blacklist().rows().filter(|row| row.cause.until() > wall_now);
         let v4 = blocking().filter_map(|row| match row.range.ends() {
@@ -98,7 +149,8 @@ impl Draft {
         Self { snapshot, horizon: wall_now, swept: (wall_now, None) }
     }
 
-    /// Takes in what folding a record did.
+    /// Takes in what folding a record did; O(log n) for each effect, and copies the path to what changes if
+    /// a snapshot shares it.
     pub fn apply(&mut self, effects: &[Effect]) {
         for effect in effects {
             match *effect {
@@ -114,6 +166,9 @@ impl Draft {
 
     /// Works off what expired up to `wall_now`, at most [`EXPIRY_SLICE_ROWS`] rows of it.
     ///
+    /// To be called every second or more often, with the view that the draft follows; again at once after
+    /// [`Expiry::More`]. Anything but [`Expiry::Nothing`] calls for a publish.
+    ///
     /// A clock that stepped back by more than [`CLOCK_STEP_MAX`] brings the rows back that are not yet over
     /// by it; within that, what is over stays over.
     pub fn expire(&mut self, view: &View, wall_now: Timestamp) -> Expiry {
@@ -123,6 +178,7 @@ impl Draft {
         }
         self.horizon = self.horizon.max(wall_now);
         let mut rows = 0;
+        // No other row has an address of this one, so freeing it whole frees nothing that blocks.
         for row in view.expiring(self.swept, self.horizon).take(EXPIRY_SLICE_ROWS) {
             self.snapshot.set(row.range, Verdict::Free);
             self.swept = (row.cause.until(), Some(row.range.start()));
@@ -135,7 +191,8 @@ impl Draft {
         if rows == 0 { Expiry::Nothing } else { Expiry::Done }
     }
 
-    /// The snapshot as it stands, at a position.
+    /// The snapshot as it stands, at the position that the view has now. Costs two roots and one allocation,
+    /// so that also a command without effect can move the position that lookups name.
     pub fn snapshot(&self, position: Position) -> Arc<Snapshot> {
         Arc::new(Snapshot { position, ..self.snapshot.clone() })
     }
@@ -156,6 +213,8 @@ pub enum Expiry {
 ///
 /// A reader lets go of a replaced snapshot whenever it next looks. So that a lookup never pays for freeing
 /// one, the publisher keeps each until nobody else holds it.
+///
+/// It is not `Clone`: one thread publishes, so that snapshots become visible in the order they were made in.
 #[derive(Debug)]
 pub struct Publisher {
     current: Arc<ArcSwapOption<Snapshot>>,
@@ -163,27 +222,29 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher that has not published anything, and what readers are made from.
+    /// A publisher that has not published anything, and what readers are made from. Until the first publish
+    /// every reader sees none.
     pub fn new() -> (Self, Readers) {
         let current = Arc::new(ArcSwapOption::empty());
         (Self { current: Arc::clone(&current), retired: Vec::new() }, Readers { current })
     }
 
-    /// Makes the snapshot the one that every later lookup sees.
+    /// Makes the snapshot the one that every later lookup sees: one atomic swap. A lookup under way finishes
+    /// with the one that it began with.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>) {
         self.retired.extend(self.current.swap(Some(snapshot)));
         self.free_retired();
     }
 
     /// Frees the replaced snapshots that no reader holds any more. To be called now and then, because
-    /// without a publish nothing else does.
+    /// without a publish nothing else does; a reader that never looks again keeps one alive.
     pub fn free_retired(&mut self) {
         // A count of one is ours alone: nobody can get a new reference to a replaced snapshot.
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 }
 
-/// Makes [`Reader`]s, one for each thread that looks up.
+/// Makes [`Reader`]s, one for each thread that looks up. It can be sent to wherever readers are needed.
 #[derive(Clone, Debug)]
 pub struct Readers {
     current: Arc<ArcSwapOption<Snapshot>>,
@@ -197,13 +258,17 @@ impl Readers {
 }
 
 /// Sees the newest snapshot.
+///
+/// It remembers the snapshot that it saw last, and compares one pointer to learn whether there is a newer
+/// one: the counter that all readers would share is touched only when there is. So each thread has its own.
 #[derive(Clone, Debug)]
 pub struct Reader {
     cache: Cache<Arc<ArcSwapOption<Snapshot>>, Option<Arc<Snapshot>>>,
 }
 
 impl Reader {
-    /// The newest snapshot; none before the first, which is not the same as an empty blacklist.
+    /// The newest snapshot; none before the first, which is not the same as an empty blacklist. Several
+    /// lookups that must agree with each other use one snapshot.
     pub fn snapshot(&mut self) -> Option<&Snapshot> {
         self.cache.load().as_deref()
     }

@@ -1,5 +1,18 @@
 //! What a sidecar says of itself: phase, positions, age. Written by the follower, read by everybody,
 //! without a lock.
+//!
+//! What belongs together stands in one [`Detail`], which is replaced whole, so that no reader sees a phase
+//! with the position of another one. Beside it stand two numbers that change every second although nothing
+//! else does: where the log ends, and when the view was last proven to be there. Each of them means something
+//! by itself, so no order is needed between them.
+//!
+//! Four questions are kept apart, because they call for different actions:
+//!
+//! - *ready*: may it be asked at all? Never goes back, so that one bad record or one outage does not take
+//!   every sidecar out of service at once.
+//! - *age*: how old is what it says? Grows in an outage; whether that is too old is for policy to decide.
+//! - *degraded*: it serves, and something keeps it from following as it should.
+//! - *alarm*: it must not go on, because what it would fold may be wrong.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +37,7 @@ pub enum Phase {
     Loading,
     /// Folding commands up to the log's end.
     CatchingUp,
-    /// At the log's end, and going on.
+    /// Serves a view and goes on from it, at the log's end or towards it; also while an outage lasts.
     Following,
     /// Not following, until an operator or a new table mends it; see [`Alarm`].
     Alarm,
@@ -100,19 +113,20 @@ pub struct Detail {
     pub alarm: Option<Alarm>,
     /// The newest difficulty in one sentence, for people; none when all is well.
     pub message: Option<String>,
-    /// Records that were read on the way to the first snapshot.
+    /// Records that were read in this phase, on the way to a snapshot: from the table while loading, from the
+    /// commands while catching up. Shows progress before there is a position.
     pub records_read: u64,
-    /// The position that is served.
+    /// The position that is served; the beginning before the first snapshot.
     pub position: Position,
-    /// Rows of the view that is served.
+    /// Rows of the view that is served, expired ones included.
     pub rows: RowCounts,
     /// Their fingerprint.
     pub fingerprint: Fingerprint,
-    /// Refused records since the start.
+    /// Records that were refused on the way to the view that is served, and since.
     pub refused: RefusedCounts,
 }
 
-/// The status of one sidecar.
+/// The status of one sidecar. One writer, the follower; any number of readers, none of which ever waits.
 #[derive(Debug)]
 pub struct Status {
     detail: ArcSwap<Detail>,
@@ -148,13 +162,16 @@ impl Status {
         self.log_end.store(end.number(), Ordering::Relaxed);
     }
 
-    /// Where the log ended when it was last asked, or what is folded if that is more.
+    /// Where the log ended when it was last asked, or what is folded if that is more: a fold that is ahead of
+    /// the last answer must not make the lag negative. The beginning before any answer.
     pub fn log_end(&self) -> Position {
         Position::new(self.log_end.load(Ordering::Relaxed)).max(self.detail.load().position)
     }
 
-    /// Notes a proof of having been at the log's end at `proven`.
+    /// Notes a proof of having been at the log's end at `proven`: the moment when the question was sent, not
+    /// the one when its answer came.
     pub fn set_proven(&self, proven: Instant) {
+        // Plus one keeps 0 free for "never", so that one atomic number is enough.
         let micros = proven.saturating_duration_since(self.epoch).as_micros();
         self.proven.store(u64::try_from(micros).unwrap_or(u64::MAX - 1).saturating_add(1), Ordering::Relaxed);
     }

@@ -1,7 +1,23 @@
 //! The table: rows `start → end` with their cause, and the watermark that says what they add up to.
 //!
-//! The formats here are those of the compacted table topic. A table is trusted only when its watermark,
-//! the row count and the fingerprint agree, because between two watermarks its rows add up to nothing.
+//! The formats here are those of the compacted table topic:
+//!
+//! ```text
+//! key             value
+//! 203.0.113.0     {"end":"203.0.113.6","command":812}
+//! 203.0.113.8     {"end":"203.0.113.255","command":812,"expires_at":"2026-12-01T00:00:00.000Z"}
+//! 203.0.113.7     none: a tombstone, the row with this start is gone
+//! @watermark      {"v":1,"fold":1,"position":814,"rows":2,"fingerprint":"…",…}
+//! ```
+//!
+//! A projector writes transactions of row changes, the watermark last. A reader folds all records with
+//! [`Table::apply`], last write wins, and asks [`Table::check`] at the end of the partition. A table is
+//! trusted only when it ends with a watermark, and the row count and the fingerprint agree with that one,
+//! because between two watermarks its rows add up to nothing. Offsets prove none of this: transaction marks
+//! and compaction leave gaps among them, at the end as well.
+//!
+//! The watermark also says of which log the table is a fold: the [`Anchor`] is the last record before the
+//! position. Nothing in this module compares it with a log; [`check`](crate::check) does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,13 +30,15 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 use crate::address::{Ends, Range};
 use crate::record::{Offset, Position, Record, Timestamp};
 
-/// The number of the fold's rules; any change to what a command does to a view raises it.
+/// The number of the fold's rules; any change to what a command does to a view raises it. A watermark
+/// carries it, so that no release builds on rows that were folded by other rules.
 pub const FOLD: u64 = 1;
 /// The version of the watermark's format.
 const WATERMARK_VERSION: u64 = 1;
 /// The key of the watermark; no row can have it, because no address begins with `@`.
 pub const WATERMARK_KEY: &[u8] = b"@watermark";
-/// The key of the sign of life that an active projector without anything to commit gives.
+/// The key of the sign of life that an active projector without anything to commit gives. [`Table::apply`]
+/// passes over it: a table may end with it and still be whole.
 pub const ALIVE_KEY: &[u8] = b"@alive";
 
 /// Why an address is blacklisted, and until when.
@@ -48,6 +66,7 @@ pub struct Row {
     pub cause: Cause,
 }
 
+/// The value of a row's record. Its start is the key.
 #[derive(Serialize, Deserialize)]
 struct RowValue {
     end: IpAddr,
@@ -58,6 +77,9 @@ struct RowValue {
 
 impl Row {
     /// Decodes a row of the table topic; none for a key that is not canonical or a value that is no row.
+    ///
+    /// Only the canonical text of a start is its key (RFC 5952 for IPv6). With two spellings of one start,
+    /// compaction would keep both rows, and which one counts would depend on the order of reading.
     pub fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
         let key = str::from_utf8(key).ok()?;
         let start: IpAddr = key.parse().ok()?;
@@ -75,6 +97,7 @@ impl Row {
             Ends::V4(start, end) => (4, start.into(), end.into()),
             Ends::V6(start, end) => (6, start, end),
         };
+        // Family, start, end, command and expiry: fixed widths, so that no two rows have the same bytes.
         let mut bytes = [0_u8; 1 + 16 + 16 + 8 + 8];
         let fields: [&[u8]; 5] = [
             &[family],
@@ -103,7 +126,7 @@ pub enum RowChange {
 }
 
 impl RowChange {
-    /// Key and value of the record that writes this change.
+    /// Key and value of the record that writes this change; no value is a tombstone.
     pub fn encode(&self) -> (Vec<u8>, Option<Vec<u8>>) {
         match self {
             Self::Put(Row { range, cause }) => {
@@ -117,17 +140,37 @@ impl RowChange {
     }
 }
 
-/// A sum over rows that does not depend on their order and costs the same however many there are.
+/// A sum over rows that does not depend on their order. Taking one row in or out costs the same however many
+/// there are, so that a view always knows its own.
+///
+/// It is the wrapping sum of a 128-bit hash of each row. It notices rows that were lost, doubled or garbled
+/// by accident; whoever may write the table can forge it.
+///
+/// ```
+/// use portcullis::record::Offset;
+/// use portcullis::table::{Cause, Fingerprint, Row};
+///
+/// let cause = Cause { command: Offset::new(812), expires_at: None };
+/// let one = Row { range: "203.0.113.0-203.0.113.6".parse()?, cause };
+/// let other = Row { range: "2001:db8::/32".parse()?, cause };
+///
+/// let mut sum: Fingerprint = [&one, &other].into_iter().collect();
+/// assert_eq!(sum, [&other, &one].into_iter().collect());
+/// sum.subtract(&one);
+/// sum.subtract(&other);
+/// assert_eq!(sum.to_string(), "00000000000000000000000000000000"); // no rows
+/// # Ok::<(), portcullis::address::RangeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// Takes a row in.
+    /// Takes a row in. A row that is taken in twice counts twice.
     pub fn add(&mut self, row: &Row) {
         self.0 = self.0.wrapping_add(row.hash());
     }
 
-    /// Takes a row out.
+    /// Takes a row out, which must be in exactly as it is given: nothing here could notice that it is not.
     pub fn subtract(&mut self, row: &Row) {
         self.0 = self.0.wrapping_sub(row.hash());
     }
@@ -153,6 +196,10 @@ impl<'a> FromIterator<&'a Row> for Fingerprint {
 }
 
 /// Identifies the last record before a position: it notices a log that is no longer the same one.
+///
+/// A topic that was deleted and created again, or that lost its end and grew anew, holds other records at the
+/// same offsets. A reader that stands at an offset there goes on without any error; only the record itself,
+/// read again and compared, tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Anchor {
     /// The record's offset.
@@ -162,13 +209,14 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// The anchor that is this record.
+    /// The anchor that is this record, decodable or not.
     pub fn of(record: &Record) -> Self {
         Self { offset: record.offset, hash: RecordHash::of(record) }
     }
 }
 
-/// A hash of one record.
+/// A hash of one record: XXH3-128 over offset, timestamp, and length and bytes of key and value. A length of
+/// −1 stands for none, so that none and empty differ.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RecordHash(u128);
 
@@ -229,10 +277,24 @@ hex_text!(RecordHash);
 #[error("not 32 lower-case hex digits")]
 pub struct HexError;
 
-/// The record that says which position the table holds; the last one of every table transaction.
+/// The record that says which position the table holds; the last one of every table transaction but a sign
+/// of life's.
+///
+/// Position and rows travel in one transaction, so that no reader ever sees the one without the other.
+///
+/// ```
+/// use portcullis::table::{Watermark, WatermarkError};
+///
+/// let later = br#"{"v":2,"shape":"unknown"}"#;
+/// assert_eq!(Watermark::decode(Some(later)), Err(WatermarkError::Version { v: 2 }));
+/// let refolded = br#"{"v":1,"fold":2,"position":814}"#;
+/// assert_eq!(Watermark::decode(Some(refolded)), Err(WatermarkError::Fold { fold: 2 }));
+/// assert_eq!(Watermark::decode(None), Err(WatermarkError::Undecodable));
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Watermark {
-    /// The table holds exactly the view at this position.
+    /// The table holds exactly the view at this position. A maximum over the rows would not do: a command
+    /// without effect leaves no row.
     pub position: Position,
     /// The last record before the position; none when there is none.
     pub anchor: Option<Anchor>,
@@ -240,7 +302,8 @@ pub struct Watermark {
     pub rows: u64,
     /// The fingerprint of the rows.
     pub fingerprint: Fingerprint,
-    /// Offsets of commands that an operator told the projector to pass over.
+    /// Offsets of commands that an operator told the projector to pass over. Every reader of the table
+    /// passes over them, too, else its view would be another one.
     #[serde(default)]
     pub skipped: BTreeSet<Offset>,
     /// The cluster that the commands are in.
@@ -251,10 +314,11 @@ pub struct Watermark {
     pub projector: String,
     /// Whether its writer has stopped, so that another may take over at once.
     pub released: bool,
-    /// When it was written, by the writer's clock.
+    /// When it was written, by the writer's clock. For people: nothing is decided by it.
     pub written_at: Timestamp,
 }
 
+/// A watermark as it is written: with the versions, which the type itself need not carry.
 #[derive(Serialize)]
 struct VersionedWatermark<'a> {
     v: u64,
@@ -263,6 +327,7 @@ struct VersionedWatermark<'a> {
     watermark: &'a Watermark,
 }
 
+/// What is read of a watermark first. A later version may have no `fold`, which must not make it undecodable.
 #[derive(Deserialize)]
 struct WatermarkVersion {
     v: u64,
@@ -317,16 +382,59 @@ pub enum WatermarkError {
 }
 
 /// The fold of a table's records, last write wins.
+///
+/// Nothing of it may be served before [`Table::check`] agrees: most states between two watermarks are the
+/// view at no position at all. A table that was never begun fails that check; it is not an empty blacklist.
+///
+/// ```
+/// use portcullis::record::{Offset, Position, Record, Timestamp};
+/// use portcullis::table::{Cause, Fingerprint, Row, RowChange, Table, TableError, WATERMARK_KEY, Watermark};
+///
+/// let cause = Cause { command: Offset::new(0), expires_at: None };
+/// let row = Row { range: "203.0.113.0/24".parse()?, cause };
+/// let watermark = Watermark {
+///     position: Position::new(1),
+///     anchor: None,
+///     rows: 1,
+///     fingerprint: Fingerprint::from_iter([&row]),
+///     skipped: Default::default(),
+///     cluster_id: "cluster".to_owned(),
+///     commands_topic: "commands".to_owned(),
+///     projector: "doc".to_owned(),
+///     released: true,
+///     written_at: Timestamp::from_millis(0),
+/// };
+/// let record = |offset, (key, value)| Record {
+///     offset: Offset::new(offset),
+///     timestamp: Timestamp::from_millis(0),
+///     key: Some(key),
+///     value,
+/// };
+///
+/// let mut table = Table::default();
+/// assert_eq!(table.check(), Err(TableError::NoWatermark));
+/// table.apply(&record(0, RowChange::Put(row).encode()));
+/// table.apply(&record(1, (WATERMARK_KEY.to_vec(), Some(watermark.encode()))));
+/// assert_eq!(table.check(), Ok(&watermark));
+///
+/// table.apply(&record(2, RowChange::Tombstone(row.range.start()).encode()));
+/// assert_eq!(table.check(), Err(TableError::Unfinished));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Table {
     rows: BTreeMap<IpAddr, Row>,
+    /// The raw keys of what is left out of `rows`, so that a repair can tombstone them.
     undecodable_keys: BTreeSet<Vec<u8>>,
+    /// The newest watermark, even one that cannot be built on: an older one must not be taken in its place.
     watermark: Option<Result<Watermark, WatermarkError>>,
+    /// Whether no row was changed since the newest watermark.
     ends_with_watermark: bool,
 }
 
 impl Table {
-    /// Folds one record of the table topic.
+    /// Folds one record of the table topic; O(log n). Keys that begin with `@`, but for the watermark's, are
+    /// passed over: later releases may give them a meaning.
     pub fn apply(&mut self, record: &Record) {
         let key = record.key.as_deref().unwrap_or_default();
         if key == WATERMARK_KEY {
@@ -344,6 +452,7 @@ impl Table {
             self.rows.insert(row.range.start(), row);
             return;
         }
+        // The newest write of a key wins, also one that is no row: the row before it must not live on.
         let canonical = |text: &&str| text.parse().is_ok_and(|start: IpAddr| start.to_string() == *text);
         if let Some(text) = str::from_utf8(key).ok().filter(canonical) {
             let start = text.parse().expect("a canonical key is an address");
@@ -355,7 +464,7 @@ impl Table {
         };
     }
 
-    /// The newest watermark, whether or not the rows agree with it.
+    /// The newest watermark, whether or not the rows agree with it; none before the first.
     pub fn watermark(&self) -> Option<&Result<Watermark, WatermarkError>> {
         self.watermark.as_ref()
     }
@@ -372,6 +481,8 @@ impl Table {
 
     /// The watermark, if the table is whole at the end of its partition: the last record was the
     /// watermark, and the rows agree with it.
+    ///
+    /// Whether the end was reached is the caller's to know. Costs a hash of every row.
     ///
     /// # Errors
     /// What is missing, or does not agree.

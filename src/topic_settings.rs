@@ -1,21 +1,28 @@
 //! Are the topics set as they must be? A commands topic that forgets, or a table topic that deletes, gives a
 //! wrong list without any error. Part of both state machines: it only says what to ask, and judges answers.
+//!
+//! Which settings are wrong is for the log to say, in words; here it is only kept. What follows from it is
+//! for the state machines: found wrong before anything is served, nothing is begun; found later, what works
+//! goes on, and says that it is degraded. A question that failed changes neither: to know nothing yet is not
+//! the same as to know that all is well, so that nothing is begun on it either.
 
 use std::time::{Duration, Instant};
 
 use crate::log::{Answer, Question, Request};
 
-/// How often settings that are as they must be are looked at again.
+/// How often settings that are as they must be are looked at again: they change by an operator's hand only.
 pub const SETTINGS_INTERVAL: Duration = Duration::from_secs(3_600);
 /// How often those are that are not.
 pub const REFUSED_INTERVAL: Duration = Duration::from_secs(60);
 /// How soon after a question that failed.
 const FAILED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Watches the settings of the topics.
+/// Watches the settings of the topics: [`SettingsWatch::ask`] with every tick, and
+/// [`SettingsWatch::answered`] with every answer, whatever it answers.
 #[derive(Debug, Default)]
 pub struct SettingsWatch {
     known: Known,
+    /// Whether a question is asked and not answered; there is one at a time.
     under_way: bool,
     /// When to ask next; at once if never asked.
     due: Option<Instant>,
@@ -58,24 +65,25 @@ impl SettingsWatch {
         (self.under_way, self.due) = (false, Some(now + wait));
     }
 
-    /// Asks again for what was asked and not answered.
+    /// Asks again for what was asked and not answered: the client that would have answered is gone, or what
+    /// it says is to be dropped.
     pub fn ask_again(&mut self) {
         if std::mem::take(&mut self.under_way) {
             self.due = None;
         }
     }
 
-    /// Forgets what was found and asks anew.
+    /// Forgets what was found and asks anew, before something is begun that needs it to be true now.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether the settings were found to be as they must be.
+    /// Whether the settings were found to be as they must be, when they were last looked at.
     pub const fn are_good(&self) -> bool {
         matches!(self.known, Known::Good)
     }
 
-    /// Why the settings must not be as they are.
+    /// Why the settings must not be as they are; none if they are good or not known.
     pub fn refused(&self) -> Option<&str> {
         match &self.known {
             Known::Refused(reason) => Some(reason),

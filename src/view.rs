@@ -3,6 +3,20 @@
 //! Every reader of the log, however it got there, must hold the same view at the same position. So there
 //! is no clock here: time is the log time of the record being folded, and whether a row blocks *now* is
 //! the snapshot's business.
+//!
+//! [`View::apply`] folds one record, in this order:
+//!
+//! 1. A command of the future stops the fold before anything has changed.
+//! 2. Rows that have been over for [`EXPIRY_GRACE`] by the record's log time are dropped, whatever else
+//!    the record turns out to be. Log times need not rise, and no maximum of them is kept: a reader that
+//!    bootstraps from a table could not recover it.
+//! 3. Ids that lie further back than [`DUPLICATE_WINDOW`] are forgotten.
+//! 4. The command is judged: undecodable, duplicate, expired, too broad; the first reason counts.
+//! 5. If it stands, it acts on the [`blacklist`](crate::blacklist).
+//! 6. Anchor and position move on, also when it was refused.
+//!
+//! What a view needs besides its rows in order to fold on is its ids. A table holds none, so a reader that
+//! bootstraps from one reads the records before its position once more, with [`View::remember`].
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -14,7 +28,8 @@ use crate::command::{Action, Command, CommandError, CommandId, DecodeError};
 use crate::record::{Offset, Position, Record, Timestamp};
 use crate::table::{Anchor, Cause, Row};
 
-/// An id counts as a duplicate while it was carried within this many offsets before.
+/// An id counts as a duplicate while it was carried within this many offsets before. Bounded, because each
+/// reader keeps these ids in memory and reads so many commands again when it bootstraps.
 pub const DUPLICATE_WINDOW: u64 = 10_000;
 /// A row is dropped this long after its expiry, in log time, so that a broker whose clock is wrong by
 /// minutes loses no ban.
@@ -52,10 +67,12 @@ impl Refusal {
     }
 }
 
-/// What folding one record did to what lookups see.
+/// What folding one record did to what lookups see: a [`Draft`](crate::snapshot::Draft) takes it in, and
+/// needs to know nothing of rows and causes for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Effect {
-    /// Every address of the range is blacklisted at least until then.
+    /// Every address of the range is blacklisted at least until then; some of them maybe were before, and
+    /// longer.
     Blacklist {
         /// The addresses.
         range: Range,
@@ -71,11 +88,11 @@ pub enum Effect {
 pub struct Applied {
     /// Whether the command was refused, and why.
     pub outcome: Result<(), Refusal>,
-    /// What is wrong with an undecodable record.
+    /// What is wrong with an undecodable record; none for one that an operator told us to pass over.
     pub undecodable: Option<CommandError>,
     /// The rows that changed, the long expired ones that were dropped among them.
     pub changes: Changes,
-    /// The same as lookups see it, in order.
+    /// The same as lookups see it, in order: first what was dropped, then what the command did.
     pub effects: Vec<Effect>,
     /// How many rows the command itself changed, without those that were dropped because they were over.
     pub rows_changed: u64,
@@ -84,7 +101,8 @@ pub struct Applied {
     pub addresses_changed: u128,
 }
 
-/// A record that this release must not fold and must not pass over.
+/// A record that this release must not fold and must not pass over: it would then hold another view than the
+/// releases that understand it, and nobody would notice.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the command at offset {offset} has version {version}; this release knows version 1")]
 pub struct FutureCommand {
@@ -94,7 +112,8 @@ pub struct FutureCommand {
     pub version: String,
 }
 
-/// How many records were refused since this reader began, by reason.
+/// How many records were refused, by reason. A reader counts those that it folded itself: what was refused
+/// before a table's position, the table does not say.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct RefusedCounts {
     /// See [`Refusal::Undecodable`].
@@ -124,6 +143,7 @@ impl RefusedCounts {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Ids {
     last: HashMap<CommandId, Offset>,
+    /// Every carrying of an id, by rising offset: from which end to forget.
     carried: VecDeque<(Offset, CommandId)>,
 }
 
@@ -132,6 +152,7 @@ impl Ids {
     fn forget_before(&mut self, position: Position) {
         let window = position.back(DUPLICATE_WINDOW).offset();
         while let Some((_, id)) = self.carried.pop_front_if(|(carried, _)| *carried < window) {
+            // Carried again since, it counts for longer: only its last carrying ends it.
             if self.last.get(&id).is_some_and(|last| *last < window) {
                 self.last.remove(&id);
             }
@@ -146,9 +167,39 @@ impl Ids {
 }
 
 /// The blacklist at a position of the commands log, and what folding on from there needs.
+///
+/// Two views that folded the same log to the same position, passing over the same offsets, are equal in every
+/// field, whether they came from a table or from the first record.
+///
+/// ```
+/// use portcullis::record::{Offset, Position, Record, Timestamp};
+/// use portcullis::view::{Refusal, View};
+///
+/// let record = |offset, value: &str| Record {
+///     offset: Offset::new(offset),
+///     timestamp: Timestamp::from_millis(1_800_000_000_000),
+///     key: None,
+///     value: Some(value.into()),
+/// };
+/// let mut view = View::default();
+///
+/// let applied = view.apply(&record(0, "BLACKLIST 203.0.113.0/24"))?;
+/// assert_eq!((applied.outcome, applied.addresses_changed), (Ok(()), 256));
+///
+/// // Refused by every reader alike, and the position moves on.
+/// let applied = view.apply(&record(1, "BLACKLIST 0.0.0.0/0"))?;
+/// assert_eq!(applied.outcome, Err(Refusal::TooBroad));
+/// assert_eq!(view.position(), Position::new(2));
+///
+/// // A command of the future stops the fold, and the view stays as it was.
+/// let future = view.apply(&record(2, r#"{"v":2}"#)).expect_err("a later version");
+/// assert_eq!((future.offset, view.position()), (Offset::new(2), Position::new(2)));
+/// # Ok::<(), portcullis::view::FutureCommand>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct View {
     blacklist: Blacklist,
+    /// Expiry and start of each row that has an expiry, soonest first.
     expiries: BTreeSet<(Timestamp, IpAddr)>,
     ids: Ids,
     position: Position,
@@ -162,7 +213,8 @@ impl View {
         Self { skipped, ..Self::default() }
     }
 
-    /// The view that rows add up to at `position`, still without its ids: see [`View::remember`].
+    /// The view that rows add up to at `position`, still without its ids: see [`View::remember`]. The rows
+    /// are disjoint, as those of a table that agrees with its watermark are.
     pub fn from_rows(
         rows: impl IntoIterator<Item = Row>,
         position: Position,
@@ -184,7 +236,10 @@ impl View {
     }
 
     /// Recovers the id of a record before the view's position, without applying it: a reader that
-    /// bootstraps from a table at position *p* calls this for every record of `[p − 10,000, p)`.
+    /// bootstraps from a table at position *p* calls this for every record of `[p − 10,000, p)`, in order.
+    ///
+    /// It asks nothing but whether the record carries an id: an id counts as carried also by a command that
+    /// was refused, so that what the rows looked like then, which nobody knows any more, does not matter.
     pub fn remember(&mut self, record: &Record) {
         if self.skipped.contains(&record.offset) {
             return;
@@ -201,10 +256,16 @@ impl View {
 
     /// Folds the next record: drops the long expired rows, then lets the command act.
     ///
+    /// The caller sees to the order: the record's offset is the view's position, or above it where offsets in
+    /// between hold no record. What lies before the position is in already and would be folded twice. Costs
+    /// O(log n) and the rows that change.
+    ///
     /// # Errors
-    /// A [`FutureCommand`], which leaves the view as it was.
+    /// A [`FutureCommand`], which leaves the view as it was. The caller must not go on to the next record,
+    /// unless an operator has allowed it: see [`View::skip`].
     pub fn apply(&mut self, record: &Record) -> Result<Applied, FutureCommand> {
         let offset = record.offset;
+        // A skipped record acts like an undecodable one, but nobody needs to be told of it once more.
         let command = match decode(record) {
             _ if self.skipped.contains(&offset) => Err(None),
             Ok(command) => Ok(command),
@@ -235,12 +296,14 @@ impl View {
     }
 
     /// Moves the position on, also over offsets that hold no record, such as transaction markers; never
-    /// back.
+    /// back. Only for a caller who knows that no record is left before it: the reader came to an end there.
     pub fn advance_to(&mut self, position: Position) {
         self.position = self.position.max(position);
         self.ids.forget_before(self.position);
     }
 
+    /// Drops the rows whose expiry lies an hour or more before the log time. Their ranges are freed exactly,
+    /// because no other row overlaps them.
     fn drop_expired(&mut self, log_time: Timestamp) -> Vec<Row> {
         let mut dropped = Vec::new();
         while let Some((expires_at, start)) = self.expiries.first().copied() {
@@ -261,6 +324,7 @@ impl View {
         self.blacklist.overlapping(point).next()
     }
 
+    /// Whether the command stands. The order of the reasons is part of the fold.
     fn judge(&mut self, command: &Command, record: &Record) -> Result<(), Refusal> {
         // Carried is carried, also by a command that is refused for one of the reasons below.
         if command.id.clone().is_some_and(|id| self.ids.carry(id, record.offset)) {
@@ -286,11 +350,13 @@ impl View {
         // The count of free addresses walks the rows of the range, so the cheap bound is tried first.
         u128::from(total) + command.range.addresses() > u128::from(IPV4_ADDRESSES_MAX)
             && match self.blacklist.ipv4_addresses_free(command.range) {
+                // Nothing new: a list that is repeated while the total is above the limit is no harm.
                 0 => false,
                 added => total + added > IPV4_ADDRESSES_MAX,
             }
     }
 
+    /// Lets a command that stands act, and counts what that changed.
     fn act(&mut self, command: &Command, offset: Offset, applied: &mut Applied) {
         let range = command.range;
         let addresses = |sum: u128, range: Range| sum.saturating_add(range.addresses());
@@ -298,6 +364,7 @@ impl View {
             Action::Blacklist { expires_at } => {
                 let cause = Cause { command: offset, expires_at };
                 let changes = self.blacklist.blacklist(range, cause);
+                // The other rows that are put are remains of those that were cut.
                 let claimed = changes.put().iter().filter(|row| row.cause == cause);
                 applied.addresses_changed = claimed.map(|row| row.range).fold(0, addresses);
                 applied.effects.push(Effect::Blacklist { range, until: cause.until() });
@@ -315,6 +382,7 @@ impl View {
         self.index_expiries(&applied.changes);
     }
 
+    /// Keeps the expiries in step with the rows. What is gone goes first: a row may be back at its own start.
     fn index_expiries(&mut self, changes: &Changes) {
         let key = |row: &Row| row.cause.expires_at.map(|expires_at| (expires_at, row.range.start()));
         for gone in changes.removed().iter().filter_map(key) {
@@ -343,7 +411,8 @@ impl View {
         &self.skipped
     }
 
-    /// Passes over one more offset, which must not have been folded yet.
+    /// Passes over one more offset, which must not have been folded yet. It becomes part of what the view is
+    /// a function of, so that it has to travel with the rows, in the watermark.
     pub fn skip(&mut self, offset: Offset) {
         self.skipped.insert(offset);
     }
@@ -355,6 +424,9 @@ impl View {
     }
 
     /// The rows whose expiry lies above `after` and not above `until`, soonest first.
+    ///
+    /// `after` is where an earlier call left off: a time, and the start of the last row of that time that
+    /// was worked off; without a start, all rows of that time were.
     pub fn expiring(
         &self,
         after: (Timestamp, Option<IpAddr>),
@@ -369,6 +441,7 @@ impl View {
     }
 }
 
+/// A record without a value is no command; a record with an empty one neither, for another reason.
 fn decode(record: &Record) -> Result<Command, DecodeError> {
     Command::decode(record.value.as_deref().ok_or(CommandError::Empty)?)
 }

@@ -1,5 +1,16 @@
 //! Folding what is read, into a view that catches up or into the one that is served; and stopping at a
 //! command of the future.
+//!
+//! ```text
+//! Records ─► candidate?  yes ─► before its position: remember the id;  else: apply      nothing is published
+//!                        no  ─► Live::fold, 128 at a time ─► draft ─► Publish after each
+//! End     ─► candidate?  yes ─► at its position or beyond: serve it, Publish
+//!                        no  ─► advance over marks, Publish
+//! Failed  ─► check the log again, then read on
+//! ```
+//!
+//! Caught up means the *end* that the reader reports, never a comparison of offsets: what stands last in the
+//! log may be a mark, which no reader delivers.
 
 use std::time::Duration;
 
@@ -11,10 +22,13 @@ use crate::snapshot::Draft;
 use crate::status::{Degraded, Detail, Phase};
 use crate::view::{FutureCommand, View};
 
-/// The most records that are folded under the view's mutex at once, and shown by one snapshot.
+/// The most records that are folded under the view's mutex at once, and shown by one snapshot: few enough
+/// that nobody waits long for the mutex, and enough that publishing costs little beside folding.
 const PUBLISH_RECORDS_MAX: usize = 128;
 
 impl Follower {
+    /// Takes in what the reader of the commands reports. Reports come from the open session only, and that is
+    /// opened once the log was checked.
     pub(super) fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
         let Stage::Reading(reading) = &mut self.stage else { return };
         match event {
@@ -31,8 +45,11 @@ impl Follower {
                 }
             }
             ReadEvent::End(position) => {
+                // The end may lie behind the last record: the feed must know, or it would seem to stand
+                // still.
                 reading.feed.reached(position);
                 // The end of a log whose new leader lags: the ids before the table are not all read yet.
+                // It is reported again once there is more, so that the candidate just waits.
                 let early = |candidate: &mut Candidate| position >= candidate.view.position();
                 let caught_up = reading.candidate.is_none();
                 match reading.candidate.take_if(early) {
@@ -55,6 +72,7 @@ impl Follower {
         } else {
             reading.waits.wait()
         };
+        // The next tick after this asks again; until then the feed is suspended and asks nothing.
         reading.resume_at = Some(clocks.now + wait);
         self.request([Request::Close(Topic::Commands)]);
         if wait.is_zero() {
@@ -62,6 +80,10 @@ impl Follower {
         }
     }
 
+    /// Folds into the candidate; returns a command of the future, with everything before it folded.
+    ///
+    /// After a bootstrap from a table, the first records lie before the view's position: their effects are in
+    /// its rows, and only their ids are missing.
     fn fold_candidate(&mut self, records: &[Record]) -> Option<FutureCommand> {
         let Stage::Reading(reading) = &mut self.stage else { return None };
         let candidate = reading.candidate.as_mut()?;
@@ -85,6 +107,8 @@ impl Follower {
         None
     }
 
+    /// Folds into the view that is served and publishes after each part; returns a command of the future,
+    /// with everything before it folded and published.
     fn fold_live(&mut self, records: &[Record]) -> Option<FutureCommand> {
         let draft = self.draft.as_mut()?;
         for records in records.chunks(PUBLISH_RECORDS_MAX) {
@@ -99,6 +123,8 @@ impl Follower {
         None
     }
 
+    /// Moves the served position to the end of the log, over marks and aborted records. It is published,
+    /// because who waits for a position would otherwise wait for the next command.
     fn advance(&mut self, position: Position) {
         let Some(draft) = &self.draft else { return };
         if self.live.with_view(View::position) < position {
@@ -111,6 +137,7 @@ impl Follower {
     fn go_live(&mut self, mut candidate: Candidate, end: Position, clocks: Clocks) {
         candidate.view.advance_to(end);
         let served = self.draft.is_some().then(|| self.live.with_view(View::position));
+        // An older view would free what was blacklisted since, for as long as it takes to fold it again.
         let behind = served.is_some_and(|served| candidate.view.position() < served);
         if behind && self.detail.alarm.is_none() {
             let reason = format!(
@@ -124,6 +151,8 @@ impl Follower {
         self.backoff.reset();
     }
 
+    /// Makes a candidate the view that is served. All reasons to be degraded or in alarm were of the way to
+    /// it, and end here.
     fn serve(&mut self, candidate: Candidate, clocks: Clocks) {
         let draft = Draft::new(&candidate.view, clocks.wall);
         self.effects.push(Effect::Publish(draft.snapshot(candidate.view.position())));
@@ -132,7 +161,8 @@ impl Follower {
         self.detail = Detail { ready: true, records_read: self.detail.records_read, ..Detail::default() };
     }
 
-    /// Stops folding at a command of the future, and keeps serving what is before it.
+    /// Stops folding at a command of the future, and keeps serving what is before it. A candidate that stops
+    /// there is served as well, if it is ahead of what is: it is as far as this release can get.
     fn stop_at(&mut self, future: &FutureCommand, clocks: Clocks) {
         let candidate = match &mut self.stage {
             Stage::Reading(reading) => reading.candidate.take(),
@@ -148,6 +178,7 @@ impl Follower {
         self.detail.degraded = Some(Degraded::FutureCommand(future.offset));
         self.detail.message =
             Some(format!("{future}: upgrade portcullis, or tell it to pass over that offset"));
+        // The reader may have delivered more already; with its session it counts for nothing.
         self.request([Request::Close(Topic::Commands)]);
         self.session = self.session.next();
         // With a table, an operator can lead around the command; without one, only a restart does.

@@ -1,7 +1,21 @@
 //! A log in memory that behaves like Kafka where that matters: transactions, fencing, control records,
 //! isolation, compaction, retention, recreation. For tests and simulations; nothing in it is durable.
 //!
-//! What happens to it is decided by its caller alone: it has no thread, no clock and no chance.
+//! What happens to it is decided by its caller alone: it has no thread, no clock and no chance. Faults are
+//! calls: [`MemoryLog::set_outage`], [`MemoryLog::truncate`], [`MemoryLog::recreate`] and so on change what
+//! the next read or question finds, and nothing else.
+//!
+//! What it imitates, and where a simpler log would hide faults of ours:
+//!
+//! - A transaction's mark takes an offset, and so do aborted records. The last record is not at the end.
+//! - A reader stops at the first open transaction, though committed records lie behind it.
+//! - A new writer of the table fences those before it and aborts what they left open; foreign producers, as
+//!   those of the commands, are not concerned.
+//! - A compaction leaves gaps, and keeps the last slot and all that is not yet stable.
+//! - A topic that is made anew begins at offset 0 again, and a reader beyond its end fails; once it is
+//!   longer, the reader goes on with the other records.
+//!
+//! What it leaves out: partitions, batches, replication. A commit is visible at once.
 
 mod partition;
 
@@ -16,6 +30,7 @@ use super::{
 };
 use crate::record::{Offset, Position, Record, Timestamp};
 
+/// The contents, and what was done to them.
 #[derive(Debug, Default)]
 struct Inner {
     commands: Partition,
@@ -23,7 +38,7 @@ struct Inner {
     /// The transactions that ended; one that is not here is open.
     endings: Endings,
     last_transaction: TransactionId,
-    /// The writer generation that may write the table, and its open transaction.
+    /// The newest generation of table writers: only the writer that has it may write.
     generation: u64,
     identity: Identity,
     outage: bool,
@@ -32,6 +47,28 @@ struct Inner {
 }
 
 /// The log. Clones share their contents.
+///
+/// ```
+/// use portcullis::log::memory::{Ending, MemoryLog};
+/// use portcullis::log::{Answer, Question, Topic};
+/// use portcullis::record::{Position, Timestamp};
+///
+/// let (log, now) = (MemoryLog::default(), Timestamp::from_millis(0));
+/// log.append_record(Topic::Commands, now, None, Some(b"WHITELIST 192.0.2.1"));
+///
+/// // Another producer's open transaction hides what is behind its first record …
+/// let id = log.begin();
+/// log.append_to(id, Topic::Commands, now, (b"key".to_vec(), Some(b"WHITELIST 192.0.2.2".to_vec())));
+/// assert_eq!(log.read(Topic::Commands, Position::START)?.position, Position::new(1));
+/// let Answer::Ends(_, ends) = log.answer(Question::Ends(Topic::Commands)) else { unreachable!() };
+/// assert_eq!((ends.stable, ends.high), (Position::new(1), Position::new(2)));
+///
+/// // … until it ends. Its mark has an offset, and no record.
+/// log.end(id, Topic::Commands, Ending::Abort);
+/// let delivery = log.read(Topic::Commands, Position::START)?;
+/// assert_eq!((delivery.records.len(), delivery.position), (1, Position::new(3)));
+/// # Ok::<(), portcullis::log::LogError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLog {
     inner: Arc<(Mutex<Inner>, Condvar)>,
@@ -90,17 +127,20 @@ impl MemoryLog {
         Self { inner: Arc::new((Mutex::new(inner), Condvar::new())) }
     }
 
+    /// A test that panicked with the lock must not hide its failure behind others.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the contents and wakes the readers that wait for news.
     fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         let result = change(&mut self.lock());
         self.inner.1.notify_all();
         result
     }
 
-    /// Appends one record without a transaction.
+    /// Appends one record without a transaction; also during an outage, which is one of readers and writers
+    /// and not of the log itself.
     pub fn append_record(
         &self,
         topic: Topic,
@@ -119,7 +159,7 @@ impl MemoryLog {
         self.change(Inner::begin)
     }
 
-    /// Appends one record to a transaction.
+    /// Appends one record to a transaction, which hides it and all behind it from readers until its end.
     pub fn append_to(
         &self,
         id: TransactionId,
@@ -140,10 +180,11 @@ impl MemoryLog {
         self.change(|inner| inner.end(topic, id, ending));
     }
 
-    /// What a reader that stands at `from` gets next.
+    /// What a reader that stands at `from` gets next. The end of the log is in it: nothing is delivered
+    /// there, and that is no error.
     ///
     /// # Errors
-    /// When `from` is not in the log, or the log is down.
+    /// When `from` lies before the log's start or beyond its end, or the log is down.
     pub fn read(&self, topic: Topic, from: Position) -> Result<Delivery, LogError> {
         let inner = self.lock();
         if inner.outage {
@@ -172,12 +213,13 @@ impl MemoryLog {
         self.change(|inner| inner.partition_mut(topic).truncate(position));
     }
 
-    /// Deletes the topic and creates it again, empty.
+    /// Deletes the topic and creates it again, empty. Nobody is told: that is the fault to be noticed.
     pub fn recreate(&self, topic: Topic) {
         self.change(|inner| *inner.partition_mut(topic) = Partition::default());
     }
 
-    /// Begins or ends an outage: reads and questions fail for as long as it lasts.
+    /// Begins or ends an outage: reads, questions, fences, commits and appended commands fail for as long as
+    /// it lasts.
     pub fn set_outage(&self, outage: Outage) {
         self.change(|inner| inner.outage = outage == Outage::Down);
     }
@@ -192,12 +234,13 @@ impl MemoryLog {
         self.change(|inner| inner.identity = identity);
     }
 
-    /// A writer of the table, not yet fencing anybody.
+    /// A writer of the table, not yet fencing anybody. `clock` gives the timestamps of what it writes.
     pub fn table_writer(&self, clock: fn() -> Timestamp) -> MemoryTableWriter {
         MemoryTableWriter { log: self.clone(), generation: 0, clock, open: None }
     }
 
-    /// A place to append commands to.
+    /// A place to append commands to. `clock` gives their timestamps; `done` is called before the append
+    /// returns.
     pub fn command_sink(&self, clock: fn() -> Timestamp) -> MemoryCommandSink {
         MemoryCommandSink { log: self.clone(), clock }
     }
@@ -234,11 +277,13 @@ pub struct MemoryReader {
     log: MemoryLog,
     topic: Topic,
     position: Position,
+    /// The end that was reported last, so that each is reported once.
     end_reported: Option<Position>,
 }
 
 impl MemoryReader {
-    /// What there is to report at once.
+    /// What there is to report at once; none if nothing is new. A reader that has failed tries again with
+    /// each call, where one of a real log has to be replaced.
     pub fn report(&mut self) -> Option<ReadEvent> {
         match self.log.read(self.topic, self.position) {
             Err(error) => Some(ReadEvent::Failed(error.0)),
@@ -270,6 +315,7 @@ impl Reader for MemoryReader {
 #[derive(Debug)]
 pub struct MemoryTableWriter {
     log: MemoryLog,
+    /// 0 before its first fence: such a writer may write until anybody fences.
     generation: u64,
     clock: fn() -> Timestamp,
     open: Option<TransactionId>,

@@ -1,4 +1,8 @@
 //! The rows of the next table transaction, coalesced by key.
+//!
+//! Each command's changes are taken in while the transaction before is still under way. Of a row that changes
+//! ten times only the last write is kept, so that a batch grows with the rows and not with the commands. A
+//! batch without rows may still have to be written: the position moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,16 +18,19 @@ use crate::view::View;
 /// What commands changed since the last transaction: of each key its last write.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
+    /// By start: the row that is put there, or none for a tombstone.
     rows: BTreeMap<IpAddr, Option<Row>>,
     /// Keys that no row can have, to be tombstoned.
     raw_keys: BTreeSet<Vec<u8>>,
     /// When the first command came; none while there is nothing to commit, not even a new position.
     since: Option<Instant>,
+    /// Whether the owner was told when to come back for it.
     due_announced: bool,
 }
 
 impl Batch {
-    /// Takes in what one command changed.
+    /// Takes in what one command changed, whole: a batch may grow beyond its limit, but never ends inside a
+    /// command.
     pub(super) fn add(&mut self, changes: &Changes, now: Instant) {
         self.touch(now);
         self.rows.extend(changes.in_safe_order().map(|change| match change {
@@ -52,7 +59,7 @@ impl Batch {
         self.is_full() || self.since.is_some_and(|since| now >= since + TRANSACTION_COMMANDS_MAX)
     }
 
-    /// When it will be time to commit; said once.
+    /// When it will be time to commit; said once for each batch. Ticks alone come too seldom for it.
     pub(super) fn announce_due(&mut self) -> Option<Instant> {
         let since = self.since.filter(|_| !std::mem::replace(&mut self.due_announced, true));
         since.map(|since| since + TRANSACTION_COMMANDS_MAX)
@@ -76,6 +83,8 @@ impl Batch {
 }
 
 /// A table that contradicts its watermark, until the commands are folded as far as it says.
+///
+/// The repair is one transaction, whatever its size: a reader must never see half of it under a watermark.
 #[derive(Debug)]
 pub(super) struct Repair {
     table: Table,
@@ -92,9 +101,11 @@ impl Repair {
         view.position() >= self.reach
     }
 
-    /// What turns the table's rows into those of the view, keys that no row can have among it.
+    /// What turns the table's rows into those of the view, keys that no row can have among it. Rows that
+    /// agree are not written again.
     pub(super) fn difference(&self, view: &View, now: Instant) -> Batch {
         let old: BTreeMap<IpAddr, Row> = self.table.rows().map(|row| (row.range.start(), *row)).collect();
+        // Every old row is gone until the view says otherwise.
         let mut rows: BTreeMap<IpAddr, Option<Row>> = old.keys().map(|start| (*start, None)).collect();
         for row in view.blacklist().rows() {
             let start = row.range.start();

@@ -1,4 +1,17 @@
 //! Folding the commands behind the table's watermark, from a log that is known to be the one.
+//!
+//! ```text
+//! p − 10,000             p, the table's position                            end
+//!     │ remember the ids │ apply ─► view                                     │
+//!     │                  │      └─► changes ─► batch ─► transaction          │
+//!     next ──────────────────────────────────────────────────────────────►
+//!
+//! repair: from 0, apply ─► view, no batch, up to p ─► difference to the table ─► batch
+//! ```
+//!
+//! The log is checked before the first record, after every failure, and every few seconds meanwhile; while a
+//! check made by the way is under way, folding goes on. Until the ids are recovered, or the repair is done,
+//! the view is not *whole*, and nothing is written but signs of life.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,7 +26,8 @@ use crate::record::{Offset, Position, Record, Timestamp};
 use crate::table::{Table, Watermark};
 use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
 
-/// How often the last folded record is compared with the log's while all is well.
+/// How often the last folded record is compared with the log's while all is well. What is folded from another
+/// log within it is written, and stays until an operator rebuilds the table; so it is short.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The view that the table is to hold, and what of it the table does not hold yet.
@@ -28,9 +42,11 @@ pub(super) struct Folding {
     next: Position,
     /// What is not folded yet: the rest of one delivery, once the batch is full.
     held: VecDeque<Record>,
+    /// The check that is under way; none between two of them.
     check: Option<Check>,
     /// When the log was last found to be the one; none before the first time.
     checked: Option<Instant>,
+    /// Whether a reader of the commands is open.
     reading: bool,
     proof: EndProof,
     /// Since when the view is known to be at the log's end.
@@ -39,7 +55,7 @@ pub(super) struct Folding {
     farewell: Option<Farewell>,
 }
 
-/// What comes after the last transaction.
+/// What comes after the last transaction, which releases the role.
 #[derive(Clone, Debug)]
 pub(super) enum Farewell {
     /// The end: we were told to stop.
@@ -59,14 +75,17 @@ pub(super) enum Next {
 }
 
 impl Folding {
-    /// Goes on from the view that a whole table holds, once its ids are recovered.
+    /// Goes on from the view that a whole table holds, once its ids are recovered. `identity` is the log that
+    /// the table was made from.
     pub(super) fn continuing(view: View, identity: Identity) -> Self {
         let next = view.position().back(DUPLICATE_WINDOW);
         let check = Check::new(view.position(), view.anchor(), next, Some(identity.clone()));
         Self::new(view, identity, next, check)
     }
 
-    /// Begins anew with the first command, in order to repair a table that contradicts its watermark.
+    /// Begins anew with the first command, in order to repair a table that contradicts its watermark. The log
+    /// must still hold all commands, and the watermark's anchor: else the table was made from another one,
+    /// and must not be mended from this.
     pub(super) fn repairing(table: Table, watermark: &Watermark) -> Self {
         let view = View::new(watermark.skipped.clone());
         let identity = identity_of(watermark);
@@ -93,6 +112,7 @@ impl Folding {
         }
     }
 
+    /// Whether the view has not yet reached what a broken table claims to hold.
     pub(super) const fn is_repairing(&self) -> bool {
         self.repair.is_some()
     }
@@ -113,21 +133,25 @@ impl Folding {
     }
 
     /// Whether it is time for a transaction, the last one was begun at `written`: there are commands to
-    /// commit, or there are provably none and it is time to say so.
+    /// commit, or there are provably none and it is time to say so. Without that proof a quiet projector says
+    /// nothing, so that one that is cut off from the commands does not look alive.
     pub(super) fn is_due(&self, written: Instant, now: Instant) -> bool {
         let quiet = self.batch.is_empty() && now >= written + super::WATERMARK_INTERVAL;
         let fresh = self.proven.is_some_and(|proven| proven >= written);
         self.is_whole() && (self.farewell.is_some() || self.batch.is_due(now) || quiet && fresh)
     }
 
+    /// What is to be written next.
     pub(super) const fn batch(&mut self) -> &mut Batch {
         &mut self.batch
     }
 
+    /// Since when the view is known to be at the log's end; none before the first proof.
     pub(super) const fn proven(&self) -> Option<Instant> {
         self.proven
     }
 
+    /// What comes after the last transaction; none while there is more to fold.
     pub(super) const fn farewell(&self) -> Option<&Farewell> {
         self.farewell.as_ref()
     }
@@ -183,6 +207,7 @@ impl Folding {
         Ok(undecodable)
     }
 
+    /// Folds one record, or remembers its id if the table has it in; returns what is wrong with it.
     fn fold_record(
         &mut self,
         record: &Record,
@@ -203,13 +228,15 @@ impl Folding {
             applied => applied?,
         };
         self.next = record.offset.next();
+        // A repair writes one difference at its end, and none of the changes on its way.
         if self.repair.is_none() {
             self.batch.add(&changes, now);
         }
         Ok(undecodable)
     }
 
-    /// Stops before a command of the future.
+    /// Stops before a command of the future: what stands before it is written and the role released. A repair
+    /// that does not get as far as the table claims to be has nothing to write.
     fn stop_at(&mut self, future: &FutureCommand, now: Instant) -> Result<(), Halt> {
         let halt = Halt {
             reason: Reason::FutureCommand(future.offset),
@@ -241,6 +268,9 @@ impl Folding {
     }
 
     /// Asks once more whether the log is the one, before anything more is read.
+    ///
+    /// What is held is dropped and read again: it may be of another log. A check that nothing was read under
+    /// goes on, so that a log whose end lags is judged over the whole time and not from each failure anew.
     pub(super) fn recheck(&mut self) {
         self.held.clear();
         self.proof.forget();
@@ -292,6 +322,7 @@ impl Folding {
         Ok(next)
     }
 
+    /// Judges an answer by the check under way, and begins to read once it has passed.
     fn judge(&mut self, answer: &Answer, now: Instant) -> Result<Next, Trouble> {
         let Some(check) = &mut self.check else { return Ok(Next::Nothing) };
         check.answered(answer)?;

@@ -1,4 +1,13 @@
 //! Reading the table as the writer that was left in it, to its very end.
+//!
+//! ```text
+//! … rows, watermark │ rows of a writer that died │ mark: aborted │ @alive, ours │ end
+//!                                                  ▲ the fence     ▲ read: now the end counts
+//! ```
+//!
+//! A table that agrees with its watermark is folded on from. One that contradicts it is repaired, which only
+//! a projector does. One without a watermark, or with one of another version, is left alone: whoever wrote
+//! it may know more.
 
 use std::time::Instant;
 
@@ -17,8 +26,10 @@ use crate::view::View;
 #[derive(Debug)]
 pub(super) struct Loading {
     table: Table,
+    /// The value of our sign of life.
     alive: Vec<u8>,
     alive_seen: bool,
+    /// When to read again, after the reader failed.
     retry: Option<Instant>,
 }
 
@@ -33,6 +44,7 @@ impl Loading {
         self.retry = Some(at);
     }
 
+    /// Whether it is time for another reader.
     pub(super) fn is_retry_due(&self, now: Instant) -> bool {
         self.retry.is_some_and(|at| now >= at)
     }
@@ -60,6 +72,7 @@ impl Loading {
         self.table.apply(record);
     }
 
+    /// What the table comes to.
     fn finish(&mut self) -> Result<Folding, Halt> {
         let table = std::mem::take(&mut self.table);
         match table.check() {

@@ -1,4 +1,15 @@
 //! Watching the table of another projector, for as long as that gives signs of life.
+//!
+//! A role changes hands in two ways: the one that has it *releases* it with its last watermark, or it falls
+//! silent. Silence is measured by our own monotonic clock, and only while the log answers us: if we are the
+//! one that is cut off, the other is not dead. (If a new projector took over at once, one that crashes again
+//! and again would fence the healthy one for ever.)
+//!
+//! ```text
+//! the log answers      ✓   ✓   ✓   ✗   ✗   ✗   ✓   ✓   ✓   ✓   ✓
+//! the table changed    ✓                                   ✓
+//! silence counts from  ▲                       ▲           ▲
+//! ```
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +28,19 @@ const PROGRESS_DEADLINE: Duration = Duration::from_secs(30);
 /// What a standby knows of the table.
 #[derive(Debug)]
 pub(super) struct Standby {
+    /// The newest watermark and where it stands; the error, if this release can't build on it.
     newest: Option<(Offset, Result<Watermark, WatermarkError>)>,
     /// Whether the newest watermark is the newest record of all.
     newest_is_last: bool,
     /// A release at or before this offset was taken up already.
     claimed: Option<Offset>,
+    /// Whether the reader was at the table's end once; it stays so, as new records are told of by themselves.
     came_to_end: bool,
+    /// What the log is called, to be compared with what the watermark says.
     identity: Option<Identity>,
     identity_asked: bool,
     silence: Silence,
+    /// When the reader last reported anything.
     heard: Instant,
 }
 
@@ -43,6 +58,8 @@ pub(super) enum Verdict {
 }
 
 impl Standby {
+    /// A standby that has read nothing. `claimed` is the watermark that was the newest when this projector
+    /// last claimed the role.
     pub(super) fn new(takeover_after: Duration, claimed: Option<Offset>, now: Instant) -> Self {
         Self {
             newest: None,
@@ -79,6 +96,7 @@ impl Standby {
         }
     }
 
+    /// Notes a record of the table. Rows are not kept: they are read once the role is ours.
     fn note(&mut self, record: &Record) {
         self.newest_is_last = record.key.as_deref() == Some(WATERMARK_KEY);
         if self.newest_is_last {
@@ -86,6 +104,7 @@ impl Standby {
         }
     }
 
+    /// Takes in an answer.
     pub(super) fn answered(&mut self, answer: &Answer, now: Instant) {
         match answer {
             Answer::Ends(Topic::Table, ends) => self.silence.answered(ends.high, now),
@@ -112,7 +131,8 @@ impl Standby {
         !self.came_to_end && now >= self.heard + PROGRESS_DEADLINE
     }
 
-    /// Judged at the end of the table only: before it, the newest watermark is not known.
+    /// What to do about the role. Judged at the end of the table only: before it, the newest watermark is not
+    /// known. A table that is not ours to write is worse than a role that is taken, and comes first.
     pub(super) fn verdict(&self, settings: &SettingsWatch, now: Instant) -> Verdict {
         if !self.came_to_end {
             return Verdict::Unknown;
@@ -141,11 +161,16 @@ impl Standby {
 }
 
 /// The time for which the log answered and the table did not change.
+///
+/// The high watermark counts as a sign of life, too: it moves with transactions that are not committed yet.
 #[derive(Debug)]
 struct Silence {
     limit: Duration,
+    /// The last sign of life, or since when the log answers.
     since: Instant,
+    /// The table's high watermark in the last answer.
     high: Option<Position>,
+    /// When the log last answered; none after it failed to.
     answered: Option<Instant>,
 }
 
@@ -162,14 +187,17 @@ impl Silence {
         (self.high, self.answered) = (Some(high), Some(now));
     }
 
+    /// The table changed.
     fn broken(&mut self, now: Instant) {
         self.since = now;
     }
 
+    /// The log could not be read or asked: the silence begins anew with its next answer.
     fn unheard(&mut self) {
         self.answered = None;
     }
 
+    /// Whether it lasted for long enough, and the log still answers.
     fn is_over(&self, now: Instant) -> bool {
         let listening = self.answered.is_some_and(|answered| now <= answered + ANSWER_GAP_MAX);
         listening && now >= self.since + self.limit

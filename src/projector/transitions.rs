@@ -1,4 +1,17 @@
 //! How a projector comes by its role, and how it loses it.
+//!
+//! | what happened | what follows |
+//! |---|---|
+//! | the table is released, or silent for too long | `fence`: claim the role |
+//! | the fence is done | `fenced`: a sign of life, then read the table |
+//! | another one fenced us | `stand_by`: it is welcome to the role |
+//! | the outcome of a write is not known | `claim_again`, a few times, then `stand_by` |
+//! | nothing came of the log for too long | `stand_by`: somebody else may hear more |
+//! | the table must not be written | `halt`, and a look at it from the beginning later |
+//! | told to stop | `stop`: the last transaction releases the role, if there is one to write |
+//!
+//! Whoever claims the role or gives it up ends the lease first: no answer to a write of before can then be
+//! taken for one of after.
 
 use super::folding::{Farewell, Folding};
 use super::loading::Loading;
@@ -12,6 +25,8 @@ use crate::record::Position;
 
 impl Projector {
     /// Watches the table, from its beginning: the newest watermark may be anywhere.
+    ///
+    /// The silence to wait for is drawn anew each time, so that of two standbys one is first.
     pub(super) fn stand_by(&mut self, clocks: Clocks) {
         self.writer.drop_lease();
         self.request([Request::Close(Topic::Commands)]);
@@ -21,6 +36,7 @@ impl Projector {
         let jitter = self.settings.takeover_after.mul_f64(TAKEOVER_JITTER_MAX * self.random.f64());
         let takeover_after = self.settings.takeover_after + jitter;
         self.stage = Stage::Standby(Box::new(Standby::new(takeover_after, self.claimed, clocks.now)));
+        // They are judged before each takeover, as they are now and not as they were.
         self.settings_watch.forget();
         self.open(Topic::Table, Position::START);
         self.ask(clocks.now);
@@ -32,7 +48,7 @@ impl Projector {
         self.stage = Stage::Waiting(clocks.now + self.read_waits.wait());
     }
 
-    /// Takes over, if the other one is gone.
+    /// Takes over, if the other one is gone. Asked after each report and each answer: either may tell.
     pub(super) fn judge(&mut self, clocks: Clocks) {
         let Stage::Standby(standby) = &self.stage else { return };
         if let Some(watermark) = standby.watermark() {
@@ -42,6 +58,7 @@ impl Projector {
             Verdict::Unknown => return,
             Verdict::Wait => self.status.role = Role::Standby,
             Verdict::TakeOver => {
+                // One release is one invitation: should this claim fail, the same watermark gives no second.
                 self.claimed = standby.watermark_offset();
                 self.status.role = Role::Standby;
                 self.fence(clocks);
@@ -76,12 +93,14 @@ impl Projector {
         }
     }
 
+    /// A write came through: we are the writer beyond doubt, and earlier failures count no more.
     fn holds_role(&mut self) {
         self.claims = 0;
         self.claim_waits.reset();
     }
 
-    /// We are the writer now: says so, and reads the table.
+    /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written
+    /// before, so that reading it proves that the table was read beyond the fence.
     fn fenced(&mut self, clocks: Clocks) {
         self.status.role = Role::Active;
         let lease = format!("{:016x}", self.random.u64(..));
@@ -93,6 +112,7 @@ impl Projector {
         self.open(Topic::Table, Position::START);
     }
 
+    /// Goes on from what the table holds, once the log is known to be the one it was made from.
     pub(super) fn begin_to_fold(&mut self, folding: Folding, clocks: Clocks) {
         if folding.is_repairing() {
             self.status.message = Some("the table contradicts its watermark: repairing it".to_owned());
@@ -103,6 +123,8 @@ impl Projector {
     }
 
     /// A write failed, or may have. In the second case all that is known of the table is in doubt.
+    ///
+    /// A projector that was told to stop stops: whether its last transaction is in, the next one reads.
     pub(super) fn lost(&mut self, error: WriteError, clocks: Clocks) {
         self.status.message = Some(error.to_string());
         let told_to_stop = matches!(&self.stage, Stage::Folding(folding)
@@ -117,10 +139,13 @@ impl Projector {
         }
     }
 
+    /// Claims the role once more, soon: we had it a moment ago, and a standby would wait much longer. Not
+    /// for ever, because what keeps us from writing may not keep others.
     fn claim_again(&mut self, clocks: Clocks) {
         self.claims += 1;
         self.writer.drop_lease();
         self.close_readers();
+        // Until the new fence is done, another one may be the writer.
         self.status.role = Role::Standby;
         self.stage = Stage::Claiming(Some(clocks.now + self.claim_waits.wait()));
     }
@@ -128,6 +153,7 @@ impl Projector {
     /// Writes nothing for a while, and says why.
     pub(super) fn halt(&mut self, halt: Halt, clocks: Clocks) {
         let repairing = matches!(&self.stage, Stage::Folding(folding) if folding.is_repairing());
+        // A table that is broken and cannot be folded anew needs an operator, who is to be told both.
         self.status.role = Role::Stopped(match halt.reason {
             Reason::Gap if repairing => Reason::Unrepairable,
             reason => reason,
@@ -138,10 +164,12 @@ impl Projector {
         self.stage = Stage::Waiting(clocks.now + HALT_WAIT);
     }
 
-    /// Stops for good, after what is pending is written.
+    /// Stops for good, after what is pending is written. The watermark of that transaction says *released*,
+    /// so that a standby takes over at once. A view that is not whole has nothing to write.
     pub(super) fn stop(&mut self, clocks: Clocks) {
         match &mut self.stage {
             Stage::Folding(folding) if folding.is_whole() => {
+                // What is held is dropped and the readers closed: the last transaction holds what is folded.
                 folding.part(Farewell::Stop);
                 self.close_readers();
                 self.write(clocks);
@@ -159,6 +187,7 @@ impl Projector {
         }
     }
 
+    /// The end: no event is taken in any more.
     fn finish(&mut self) {
         self.status.role = Role::Stopped(Reason::Stop);
         self.writer.drop_lease();
@@ -170,6 +199,7 @@ impl Projector {
     /// Begins to read again where it stands, with a new reader.
     pub(super) fn read_anew(&mut self, clocks: Clocks) {
         match &mut self.stage {
+            // A new reader of the table begins at its first offset, and so does what is made of it.
             Stage::Loading(loading) => {
                 loading.restart();
                 self.open(Topic::Table, Position::START);
@@ -183,11 +213,13 @@ impl Projector {
         }
     }
 
+    /// Opens a reader, in a session of its own.
     pub(super) fn open(&mut self, topic: Topic, from: Position) {
         self.session = self.session.next();
         self.request([Request::Read(topic, self.session, from)]);
     }
 
+    /// Ends the session: no reader is open, and neither old reports nor old answers count.
     fn close_readers(&mut self) {
         self.session = self.session.next();
         self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands), Request::DropAnswers]);

@@ -1,4 +1,8 @@
 //! What the writer of the table was asked to do, and for which claim of its role.
+//!
+//! Nothing is written here: this is the state machine's own note of what it asked for. A producer that is
+//! given up may still answer, minutes later; the [`Lease`] tells such an answer from one that counts. With at
+//! most one operation under way, a lease is enough to say which one an answer is to.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +12,19 @@ use crate::table::Watermark;
 const WRITE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Names one claim of the writer's role, so that what an earlier producer still had to say is recognised.
+/// Comes with [`Effect::Fence`](super::Effect::Fence) and [`Effect::Commit`](super::Effect::Commit), and goes
+/// back with their answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Lease(u64);
 
 /// What is under way.
 #[derive(Debug)]
 pub(super) enum Operation {
+    /// All other writers are being fenced.
     Fence,
+    /// A sign of life is being committed.
     Alive,
+    /// Rows are being committed with this watermark, which says what the table holds once that is done.
     Watermark(Box<Watermark>),
 }
 
@@ -29,14 +38,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// A writer that was asked for nothing.
     pub(super) fn new(now: Instant) -> Self {
         Self { lease: Lease::default(), under_way: None, written: now }
     }
 
+    /// Whether an operation is under way, so that no other may begin.
     pub(super) const fn is_busy(&self) -> bool {
         self.under_way.is_some()
     }
 
+    /// When the last operation began; from then on the next sign of life is counted.
     pub(super) const fn written(&self) -> Instant {
         self.written
     }

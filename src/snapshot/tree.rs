@@ -3,12 +3,39 @@
 //! A leaf holds the addresses at which the verdict *toggles*; an address is blacklisted if the number of
 //! toggles at or below it is odd, or even in a leaf that begins inside a range. No two neighbouring ranges
 //! are ever kept apart, because there is no toggle between them.
+//!
+//! ```text
+//! ranges     2–4 and 7–9 of a family 0–9
+//!
+//! address    0   1   2   3   4   5   6   7   8   9
+//! verdict    .   .   #   #   #   .   .   #   #   #
+//! toggles            2           5       7               a range up to the last address has no end
+//!
+//! cut at 5:  leaf, low 0           leaf, low 5
+//!            first Free            first Free            the toggle at 5 becomes the border: the two
+//!            toggles 2             toggles 7             verdicts that meet there are enough
+//! ```
+//!
+//! Above the leaves stand branches: children by rising `low`, each of which speaks of the addresses from its
+//! `low` up to the next one's. A lookup halves its way down, O(log n).
+//!
+//! An edit goes down the one path that it changes, or two for a wide range: what lies between them is
+//! replaced by uniform leaves without being looked at. `Arc::make_mut` copies a node only if a snapshot
+//! shares it, so that the first edit after a publish copies the path and those that follow work in place.
+//!
+//! It is a B-tree in that nodes split when they are too large and join when two neighbours are small, and
+//! only the root adds a level. It is none in that a leaf may stand where branches are, where a wide edit made
+//! everything alike: lookups do not care, and paths only get shorter by it.
+//!
+//! Why a tree and not a table of prefixes: one structure serves both families, and its memory follows the
+//! number of ranges, not where they lie.
 
 use std::sync::Arc;
 
 use crate::address::Number;
 
-/// The most toggles of a leaf: a leaf is copied whole by every edit in it.
+/// The most toggles of a leaf: a leaf is copied whole by every edit in it, and a larger one makes the tree
+/// flatter for lookups.
 const LEAF_TOGGLES_MAX: usize = 128;
 /// The most children of a branch: copying one counts a reference on each of them, which is what an edit of
 /// a large tree spends most of its time on.
@@ -24,6 +51,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict behind so many toggles.
     const fn after(self, toggles: usize) -> Self {
         match (self, toggles % 2) {
             (verdict, 0) => verdict,
@@ -33,7 +61,7 @@ impl Verdict {
     }
 }
 
-/// The ranges of one family.
+/// The ranges of one family. A clone shares all nodes but the root.
 #[derive(Clone, Debug)]
 pub(super) struct Tree<N>(Node<N>);
 
@@ -54,6 +82,7 @@ struct Leaf<N> {
 
 #[derive(Clone, Debug)]
 struct Child<N> {
+    /// The first address that the node speaks of. A branch's first child begins where the branch does.
     low: N,
     node: Arc<Node<N>>,
 }
@@ -68,10 +97,11 @@ impl<N: Number> Default for Tree<N> {
 }
 
 impl<N: Number> Tree<N> {
-    /// Builds the tree of ranges that rise, without overlap.
+    /// Builds the tree of ranges that rise, without overlap; O(n). Those that touch become one.
     pub(super) fn from_rising(ranges: impl IntoIterator<Item = (N, N)>) -> Self {
         let mut toggles: Vec<N> = Vec::new();
         for (start, end) in ranges {
+            // The end of the range before is the start of this one: no toggle is left between them.
             if toggles.last() == Some(&start) {
                 toggles.pop();
             } else {
@@ -79,6 +109,7 @@ impl<N: Number> Tree<N> {
             }
             toggles.extend(end.next());
         }
+        // A toggle at the very first address has nothing below it: it is the first verdict instead.
         let first = if toggles.first() == Some(&N::FIRST) { Verdict::Blacklisted } else { Verdict::Free };
         if first == Verdict::Blacklisted {
             toggles.remove(0);
@@ -102,14 +133,16 @@ impl<N: Number> Tree<N> {
         }
     }
 
-    /// Gives every address from `start` to `end` the verdict.
+    /// Gives every address from `start` to `end` the verdict, whatever they had.
     pub(super) fn set(&mut self, start: N, end: N, verdict: Verdict) {
+        // A root that has become too large hands back what is too much: the tree gets one level higher.
         let mut siblings = self.0.set((N::FIRST, N::LAST), (start, end), verdict);
         if !siblings.is_empty() {
             let first = std::mem::replace(&mut self.0, Node::Branch(Vec::new()));
             siblings.insert(0, Child { low: N::FIRST, node: Arc::new(first) });
             self.0 = Node::Branch(siblings);
         }
+        // A root with one child says nothing that the child does not: the tree gets lower again.
         while let Node::Branch(children) = &mut self.0
             && children.len() == 1
             && let Some(only) = children.pop()
@@ -118,7 +151,8 @@ impl<N: Number> Tree<N> {
         }
     }
 
-    /// The blacklisted ranges, merged and rising.
+    /// The blacklisted ranges, merged and rising. Toggles come in pairs, of start and of first address behind
+    /// the end; a range that reaches the family's last address has no second one.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (N, N)> {
         let mut toggles = Toggles { path: vec![(&self.0, N::FIRST, 0)], verdict: Verdict::Free };
         std::iter::from_fn(move || {
@@ -135,11 +169,13 @@ fn child_of<N: Number>(children: &[Child<N>], address: N) -> usize {
 }
 
 impl<N: Number> Node<N> {
+    /// A node that gives all its addresses one verdict.
     fn uniform(verdict: Verdict) -> Self {
         Self::Leaf(Leaf { first: verdict, toggles: Vec::new() })
     }
 
-    /// The node, of any depth, that holds what one oversized leaf does.
+    /// The node, of any depth, that holds what one oversized leaf does: built from the leaves up. Branches
+    /// are filled by half, so that the edits to come do not split them at once.
     fn of(mut leaf: Leaf<N>) -> Self {
         let mut children = vec![];
         for right in leaf.split() {
@@ -160,7 +196,8 @@ impl<N: Number> Node<N> {
         Self::Branch(children)
     }
 
-    /// Sets what lies in both reaches; returns the siblings that this node's new content needs to its right.
+    /// Sets what lies in both reaches; returns the siblings that this node's new content needs to its right,
+    /// for the branch above to take in.
     fn set(&mut self, reach: Reach<N>, edit: Reach<N>, verdict: Verdict) -> Vec<Child<N>> {
         if edit.0 <= reach.0 && reach.1 <= edit.1 {
             *self = Self::uniform(verdict);
@@ -180,6 +217,10 @@ impl<N: Number> Node<N> {
     }
 }
 
+/// Sets the part of an edit that lies in a branch's reach, child by child, and joins what became small.
+///
+/// Only the children that the edit meets, and one neighbour on each side, are looked at; all others move over
+/// as they are.
 fn set_in_children<N: Number>(
     children: &mut Vec<Child<N>>,
     reach: Reach<N>,
@@ -213,6 +254,9 @@ fn set_in_children<N: Number>(
 }
 
 /// Appends a child, or joins it to the last one if both together are small.
+///
+/// Small is half of what makes a node split, so that edits which come and go around one size do not split and
+/// join the same nodes again and again.
 fn push_merged<N: Number>(children: &mut Vec<Child<N>>, child: Child<N>) {
     let Some(last) = children.last_mut() else { return children.push(child) };
     match (&*last.node, &*child.node) {
@@ -228,7 +272,7 @@ fn push_merged<N: Number>(children: &mut Vec<Child<N>>, child: Child<N>) {
     }
 }
 
-/// Cuts off what a branch has too much, as siblings to its right.
+/// Cuts off what a branch has too much, as siblings to its right, each half full.
 fn split_children<N: Number>(children: &mut Vec<Child<N>>) -> Vec<Child<N>> {
     let mut siblings = Vec::new();
     while children.len() > BRANCH_CHILDREN_MAX {
@@ -241,10 +285,13 @@ fn split_children<N: Number>(children: &mut Vec<Child<N>>) -> Vec<Child<N>> {
 }
 
 impl<N: Number> Leaf<N> {
+    /// The verdict at the leaf's last address.
     fn last(&self) -> Verdict {
         self.first.after(self.toggles.len())
     }
 
+    /// Sets what lies in both reaches: takes out the toggles from its start to right behind its end, and puts
+    /// one back at either border where the verdict still changes. Those two are all that can be needed.
     fn set(&mut self, reach: Reach<N>, edit: Reach<N>, verdict: Verdict) {
         let (start, end) = (edit.0.max(reach.0), edit.1.min(reach.1));
         let below = self.toggles.partition_point(|toggle| *toggle < start);
@@ -253,10 +300,12 @@ impl<N: Number> Leaf<N> {
         let behind = end.next().filter(|behind| *behind <= reach.1);
         let taken =
             up_to_end + usize::from(behind.is_some() && self.toggles.get(up_to_end) == behind.as_ref());
+        // The verdicts of the addresses right below and right above what is set, as they were and will be.
         let before = self.first.after(below);
         let after = self.first.after(taken);
         let mut new = Vec::with_capacity(2);
         if start == reach.0 {
+            // The border to the leaf below holds no toggle: its last and our first verdict say it all.
             self.first = verdict;
         } else if before != verdict {
             new.push(start);
@@ -265,7 +314,8 @@ impl<N: Number> Leaf<N> {
         self.toggles.splice(below..taken, new);
     }
 
-    /// Takes in the leaf to the right, which begins at `low`.
+    /// Takes in the leaf to the right, which begins at `low`. The border between the two becomes a toggle
+    /// again if the verdict changes there.
     fn append(&mut self, low: N, right: &Self) {
         if self.last() != right.first {
             self.toggles.push(low);
@@ -290,7 +340,9 @@ impl<N: Number> Leaf<N> {
 
 /// Walks all toggles of a tree, with those at leaf borders that no leaf holds.
 struct Toggles<'a, N> {
+    /// The nodes on the way down, each with its `low` and the next step to take in it.
     path: Vec<(&'a Node<N>, N, usize)>,
+    /// The verdict behind the last toggle: what is no change from it is a border, and no toggle.
     verdict: Verdict,
 }
 

@@ -1,4 +1,15 @@
 //! One partition of a [`MemoryLog`](super::MemoryLog): slots by offset, and which of them a reader sees.
+//!
+//! ```text
+//! offset     0      1      2      3      4      5
+//! slot       plain  T1     plain  mark   T2     plain
+//!                   ▲             of T1  ▲             ▲
+//!                   visible once         stable        high
+//!                   T1 is committed      while T2 is open
+//! ```
+//!
+//! Whether a transactional slot is visible is looked up with every read, in the endings that the log keeps
+//! for both topics: a commit then makes all of its records visible in the same moment.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -38,6 +49,7 @@ pub(super) enum Slot {
     Control,
 }
 
+/// Slots by offset. A missing offset below `high` is one that compaction or retention took.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partition {
     slots: BTreeMap<Offset, Slot>,
@@ -68,6 +80,7 @@ pub struct Delivery {
 }
 
 impl Partition {
+    /// Appends the slot that `slot` makes for the next offset.
     pub(super) fn push(&mut self, slot: impl FnOnce(Offset) -> Slot) -> Offset {
         let offset = self.high.offset();
         let slot = slot(offset);
@@ -85,10 +98,12 @@ impl Partition {
         self.push(|_| Slot::Control);
     }
 
+    /// The last stable offset: the first one of the oldest open transaction, or the end.
     fn stable(&self) -> Position {
         self.open.values().min().map_or(self.high, |offset| offset.position().min(self.high))
     }
 
+    /// What a reader of committed records sees of a slot.
     fn visible<'a>(slot: &'a Slot, endings: &Endings) -> Option<&'a Record> {
         match slot {
             Slot::Plain(record) => Some(record),
@@ -97,12 +112,15 @@ impl Partition {
         }
     }
 
+    /// What is visible from a position up to the stable end, at most one delivery of it.
     pub(super) fn read(&self, from: Position, endings: &Endings) -> Result<Delivery, LogError> {
         if from < self.start || from > self.high {
             return Err(LogError(format!("offset {from} is out of range: {} to {}", self.start, self.high)));
         }
         let stable = self.stable();
         let mut records = Vec::new();
+        // A reader may be opened behind the first record of an open transaction, and a range of slots must
+        // not end before it starts.
         for (offset, slot) in self.slots.range(from.offset()..stable.offset().max(from.offset())) {
             if records.len() == READ_RECORDS_MAX {
                 return Ok(Delivery { records, position: offset.position(), at_end: false });
@@ -112,8 +130,8 @@ impl Partition {
         Ok(Delivery { records, position: stable.max(from), at_end: true })
     }
 
-    /// Keeps the newest record of each key, as a cleaner does: never what a transaction still holds open,
-    /// nor the very last slot.
+    /// Keeps the newest record of each key, as a cleaner does: it never takes what a transaction still holds
+    /// open, nor the very last slot, so that the end never moves back.
     pub(super) fn compact(&mut self, endings: &Endings, tombstones: Tombstones) {
         let stable = self.stable().offset();
         let mut newest: HashMap<Vec<u8>, Offset> = HashMap::new();
@@ -144,11 +162,13 @@ impl Partition {
         self.open.keys().copied().collect()
     }
 
+    /// Deletes what lies before a position, at most everything; the start never moves back.
     pub(super) fn delete_before(&mut self, position: Position) {
         self.start = position.min(self.high).max(self.start);
         self.slots = self.slots.split_off(&self.start.offset());
     }
 
+    /// Deletes what lies at a position and behind it; what is appended next takes those offsets again.
     pub(super) fn truncate(&mut self, position: Position) {
         self.high = position.min(self.high);
         self.slots.split_off(&position.offset());
