@@ -1,4 +1,13 @@
 //! Answers: bodies, headers of our own, and errors in their one shape.
+//!
+//! Handlers return `Result<Answer, Problem>`. A [`Problem`] is an error on its way to becoming an answer:
+//!
+//! ```text
+//!   {"error":{"code":"range_host_bits","message":"…","hint":"…","field":"range","line":3}}
+//! ```
+//!
+//! `code` is for programs and never changes its meaning, `message` and `hint` are for people and may. What
+//! says where it is wrong (`field`, `line`, `index`) and `ids` are there only if they are known.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,7 +28,7 @@ use crate::record::Position;
 
 /// Names the position of the snapshot that an answer was made from.
 pub(super) const POSITION: HeaderName = HeaderName::from_static("portcullis-position");
-/// How long ago the view was last known to be at the end of the log.
+/// How long ago the view was last known to be at the end of the log; absent as long as it never was.
 pub(super) const AGE_MS: HeaderName = HeaderName::from_static("portcullis-age-ms");
 /// The verdict of a check, for those who read no bodies.
 pub(super) const BLACKLISTED: HeaderName = HeaderName::from_static("portcullis-blacklisted");
@@ -39,15 +48,16 @@ pub(super) enum Piece {
     End,
 }
 
+/// What a body is made of.
 #[derive(Debug)]
 enum Content {
     Whole(Bytes),
-    /// What is not taken by then is cut off.
+    /// What is not taken by then is cut off: a slow client must not hold its place for ever.
     Pieces(mpsc::Receiver<Piece>, Instant),
     Sent,
 }
 
-/// The body of an answer.
+/// The body of an answer: whole from the start, or pieces as they are made.
 #[derive(Debug)]
 pub(super) struct Body {
     content: Content,
@@ -56,20 +66,23 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// A body whose length is known, so that it goes out in one write with its header.
     pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self { content: Content::Whole(bytes.into()), _in_service: None }
     }
 
+    /// A body that is made while it is sent, in chunks, until [`Piece::End`] or that time.
     pub(super) const fn pieces(pieces: mpsc::Receiver<Piece>, until: Instant) -> Self {
         Self { content: Content::Pieces(pieces, until), _in_service: None }
     }
 
+    /// The body that ends the request when it is dropped, be it sent or not.
     pub(super) fn held_by(self, in_service: InService) -> Self {
         Self { _in_service: Some(in_service), ..self }
     }
 }
 
-/// A body ended before it was whole.
+/// A body ended before it was whole. It makes hyper break the connection off instead of ending the body well.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was cut off")]
 pub(super) struct CutOff;
@@ -82,6 +95,8 @@ impl hyper::body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        // The deadline is looked at before the pieces, so that a client can't outlive it by taking them
+        // slowly.
         let piece = match &mut self.content {
             Content::Pieces(_, until) if Instant::now() >= *until => None,
             Content::Pieces(pieces, _) => std::task::ready!(pieces.poll_recv(cx)),
@@ -125,6 +140,9 @@ pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Body) 
 }
 
 /// An answer in JSON.
+///
+/// # Panics
+/// If the value can't be JSON, which no answer of ours is: their keys are strings.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(value).expect("an answer holds nothing that JSON cannot");
     answer(status, JSON, Body::whole(body))
@@ -136,7 +154,7 @@ pub(super) fn at_position(mut answer: Answer, position: Position) -> Answer {
     answer
 }
 
-/// Where in a request something is wrong.
+/// Where in a request something is wrong; what is not known is left out.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Place {
     /// The field or parameter.
@@ -150,6 +168,7 @@ pub(super) struct Place {
     pub(super) index: Option<usize>,
 }
 
+/// What an error says, and how it is answered. Fields without `skip` are the contract.
 #[derive(Debug, Serialize)]
 struct Details {
     code: &'static str,
@@ -165,11 +184,13 @@ struct Details {
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-/// Why a request is not answered as it asks, ready to be answered.
+/// Why a request is not answered as it asks, ready to be answered. Boxed, because every handler's result has
+/// room for one.
 #[derive(Debug)]
 pub(super) struct Problem(Box<Details>);
 
 impl Problem {
+    /// A problem with its code's status. The message says what is wrong, the hint what to do about it.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         let ErrorCode { word, status, .. } = code;
         let header = (status == StatusCode::UNAUTHORIZED)
@@ -192,6 +213,7 @@ impl Problem {
         Self::new(codes::NOT_READY, message, "wait until /readyz answers 200, which says how far it has got")
     }
 
+    /// The path is there and does not take the method; `Allow` says which it takes.
     pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
         let message = format!("the path takes {allowed}");
         let mut problem = Self::new(codes::METHOD_NOT_ALLOWED, message, "use one of the methods in `Allow`");
@@ -230,6 +252,7 @@ impl Problem {
         self
     }
 
+    /// The answer, with nothing beside the error.
     pub(super) fn into_answer(self) -> Answer {
         #[derive(Serialize)]
         struct Nothing {}
