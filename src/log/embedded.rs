@@ -76,16 +76,16 @@ const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// Why an embedded log can't be opened.
-#[derive(Debug, thiserror::Error)]
 ///
 /// Only the first opening reports it; once the log runs, the writer logs such an error and tries again.
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it open.
+    /// Another process has it open. The lock is the operating system's, so that a process that was killed
+    /// leaves none behind.
     #[error(
         "another process uses the data directory {}: stop it, or name another directory",
         directory.display()
     )]
-    /// The file's lock is the operating system's, so that a process that was killed leaves none behind.
     Locked {
         /// The data directory.
         directory: PathBuf,
@@ -98,12 +98,12 @@ pub enum OpenError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// The file is there and is not the database of a log, or no longer.
+    /// The file is there and is not the database of a log, or no longer. It is not mended by guessing: a log
+    /// with commands missing would fold to another blacklist.
     #[error(
         "{FILE_NAME} in the data directory {} is damaged or not ours ({reason}): restore it, or move it away to begin with no commands",
         directory.display()
     )]
-    /// It is never repaired by guessing: a log with commands missing would fold to another blacklist.
     Damaged {
         /// The data directory.
         directory: PathBuf,

@@ -90,9 +90,9 @@ pub(super) enum Work {
 }
 
 /// What is behind the mutex.
-#[derive(Default)]
 ///
 /// `waiting_bytes` is the sum over `waiting`; `closing` asks the writer to end, `closed` says that it has.
+#[derive(Default)]
 pub(super) struct State {
     /// The next offset: everything before it is durable.
     pub(super) end: Position,
