@@ -62,6 +62,7 @@ struct Seen {
     version: String,
 }
 
+/// Numbers of rows, by family.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Rows {
@@ -106,6 +107,7 @@ fn look(client: &mut Client) -> Result<Look, Failure> {
 /// Looks until nobody reads on. Text on a terminal is drawn over; all else is appended.
 fn watch(target: &Target, output: &mut Output, format: Format) -> Result<(), Failure> {
     let redraw = format == Format::Text && io::stdout().is_terminal();
+    // Kept for all looks. It connects again by itself when the service was started anew.
     let mut client = target.connect(Intent::Read)?;
     while !output.is_gone() {
         match look(&mut client) {
@@ -142,6 +144,7 @@ fn until_ready(target: &Target) -> Result<Look, Failure> {
             Ok(look) => {
                 answered = Instant::now();
                 if look.seen.phase != phase {
+                    // Each phase is told once, not with each look.
                     phase = look.seen.phase;
                     note(&format!("not ready yet: {}", shown(&phase)));
                 }

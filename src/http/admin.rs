@@ -45,7 +45,8 @@ pub const GROUP_COMMANDS_MAX: usize = 1_000;
 /// How long `wait=applied` waits unless `wait_ms` says otherwise. When it is over the answer is 202: the
 /// commands are durable, and lookups will know them.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(1);
-/// How long a retry waits for the view to know what was written under its ids.
+/// How long a retry waits for the view to know what was written under its ids. A follower that is further
+/// behind than this is in trouble that a sender need not wait for.
 pub const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// The most ids that are remembered until the view knows them; some groups of the largest kind.
 const ACKNOWLEDGED_IDS_MAX: usize = 16_384;
@@ -102,6 +103,7 @@ pub(super) async fn commands(
     body: &mut Incoming,
     peer: Peer,
 ) -> Result<Answer, Problem> {
+    // Before the body is read: who may not write must not make us hold 4 MiB either.
     guard::check_write(head, &worker.app.token, peer)?;
     let asked = Asked::parse(head)?;
     let body = request::body(body).await?;
@@ -116,10 +118,12 @@ pub(super) async fn commands(
     settle(worker, &group).await;
     // A retry must look like success, whatever has become of its commands since.
     let (carried, fresh) = split_carried(&worker.app.live, group);
+    // Nothing is left to write. The offset told is that of the last command, as it was the first time.
     if let (Some(offset), []) = (carried.iter().max(), fresh.as_slice()) {
         let applied = applied(worker, &asked, &carried, size).await;
         return Ok(applied.answer(StatusCode::OK, Written::Duplicate { offset: *offset, duplicate: true }));
     }
+    // Only what is new is judged: on the rest the fold has spoken already.
     refuse(worker, &fresh).await?;
     let ids: Vec<CommandId> = fresh.iter().map(|numbered| numbered.id.clone()).collect();
     let (offset, offsets) = append(worker, &fresh, &ids).await?;
@@ -172,6 +176,7 @@ fn split_carried(live: &Live, group: Vec<Numbered>) -> (Vec<Offset>, Vec<Numbere
 
 /// Refuses what the fold would refuse anyway, as far as that can be known before it is in the log.
 async fn refuse(worker: &Worker, group: &[Numbered]) -> Result<(), Problem> {
+    // The fold will judge by the timestamp that the log gives; until then our own clock is the best guess.
     let now = Timestamp::from(SystemTime::now());
     // The first fault in the order of the group is told; nothing of it is written then.
     for Numbered { line, command, .. } in group {
@@ -294,6 +299,7 @@ async fn append(
     // Written anew as JSON with its id, whatever form it came in: the id has to be in the log.
     let values = group.iter().map(|numbered| numbered.command.encode().into_bytes()).collect();
     let (done, outcome) = oneshot::channel();
+    // When the client is gone nobody receives the outcome, and the commands are written all the same.
     worker.app.sink.append(values, Box::new(move |result| drop(done.send(result))));
     // Each of these names the ids, so that even a client that sent none can repeat the group safely.
     let unknown = |reason: &str| {
@@ -331,6 +337,7 @@ enum AppliedYet {
 async fn applied(worker: &Worker, asked: &Asked, offsets: &[Offset], size: Size) -> AppliedYet {
     let (Some(wait), Some(last)) = (asked.wait, offsets.iter().max()) else { return AppliedYet::NotAsked };
     let mut published = worker.app.published.clone();
+    // Published, not only folded: the sender is promised that lookups know it.
     let arrived = timeout(wait, published.wait_for(|position| *position >= last.next())).await;
     if !matches!(arrived, Ok(Ok(_))) {
         return AppliedYet::TimeRanOut;

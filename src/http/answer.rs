@@ -149,6 +149,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 }
 
 /// Notes the position that the answer was made from.
+/// The worker, which stamps every answer, leaves it as it is.
 pub(super) fn at_position(mut answer: Answer, position: Position) -> Answer {
     answer.headers_mut().insert(POSITION, position.number().into());
     answer
@@ -193,6 +194,7 @@ impl Problem {
     /// A problem with its code's status. The message says what is wrong, the hint what to do about it.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         let ErrorCode { word, status, .. } = code;
+        // HTTP wants every 401 to say how to do better.
         let header = (status == StatusCode::UNAUTHORIZED)
             .then(|| (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         let (message, hint) = (message.into(), hint.into());
@@ -221,10 +223,12 @@ impl Problem {
         problem
     }
 
+    /// The status that it will be answered with.
     pub(super) fn status(&self) -> StatusCode {
         self.0.status
     }
 
+    /// The field or parameter that is wrong; like line and index, for programs that point at it.
     pub(super) fn field(mut self, field: &'static str) -> Self {
         self.0.place.field = Some(field);
         self

@@ -49,6 +49,7 @@ pub(super) fn readyz(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
     let detail = worker.app.status.detail();
     // Readiness is what lookups see, not what the follower says.
     let ready = worker.with_snapshot(|_| ()).is_some();
+    // Told on connections that are still open, so that a load balancer sends its next requests elsewhere.
     let draining = worker.drain.borrow().is_some();
     let hindrance = match &*detail {
         _ if !ready => Some(Problem::not_ready()),

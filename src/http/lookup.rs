@@ -39,6 +39,7 @@ pub(super) fn check_segment(worker: &Worker, head: &Parts, segment: &str) -> Res
     if head.uri.query().is_some() {
         Parameters::parse(head, &[])?;
     }
+    // Clients that build paths with a library send the colons of an IPv6 address encoded.
     let text = percent_decoded(segment).ok_or_else(not_utf8)?;
     check(worker, head, &text)
 }
@@ -60,6 +61,7 @@ fn check(worker: &Worker, head: &Parts, text: &str) -> Result<Answer, Problem> {
 }
 
 /// The form of the answer that the client wants: plain text if it accepts exactly that.
+/// Several types, or `*/*`, get JSON without being weighed.
 pub(super) fn wanted_form(head: &Parts) -> Form {
     match head.headers.get(ACCEPT) {
         Some(accept) if accept == PLAIN => Form::Plain,
@@ -166,11 +168,13 @@ fn element(raw: &RawValue) -> Result<Address, Problem> {
 }
 
 /// The elements of a JSON array, unread: they are read slice by slice.
+/// To read them all at once would keep the other connections of the thread waiting.
 fn elements(text: &str, elements_max: usize) -> Result<Vec<&RawValue>, Problem> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut found = Vec::new();
     let read = json.deserialize_seq(Elements { elements_max, found: &mut found }).and_then(|()| json.end());
     match read {
+        // Looked at first: to serde an array that is not read to its end is an error of its own.
         _ if found.len() > elements_max => Err(too_many(elements_max)),
         Ok(()) => Ok(found),
         Err(error) => {

@@ -1,7 +1,7 @@
 //! Finds who answers a request, after what holds for all of them: its size, and to whom it is addressed.
 //!
-//! The order of the questions is the order of what a stranger may learn: too large, not
-//! addressed to us, no such path, not with this method, and only then the path's own rights and parameters.
+//! The order of the questions is the order of what a stranger may learn: too large, not addressed to us, no
+//! such path, not with this method, and only then the path's own rights and parameters.
 //!
 //! Every answer, a refusal too, leaves through [`Worker::answer`], which adds the position and the age of
 //! what the worker would answer from.
@@ -21,7 +21,7 @@ use super::{Kind, admin, codes, health, lookup, ranges, request};
 pub const TARGET_BYTES_MAX: usize = 2 * 1024;
 /// The largest header, in bytes with its target; above it the answer is 431, and the connection ends.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// The most fields of a header.
+/// The most fields of a header; above it the answer is 431, too.
 pub const HEADER_FIELDS_MAX: usize = 32;
 
 /// The paths that there are.
@@ -50,13 +50,15 @@ impl<'a> Route<'a> {
             ("/healthz", _) => Some(Self::Healthz),
             ("/readyz", _) => Some(Self::Readyz),
             ("/v1/status", _) => Some(Self::Status),
+            // A lookup listener does not know these at all: it may be open to more clients than the admin one.
             ("/v1/commands", Kind::Admin) => Some(Self::Commands),
             ("/v1/ranges", Kind::Admin) => Some(Self::Ranges),
             _ => None,
         }
     }
 
-    /// The methods that it takes, as `Allow` names them.
+    /// The methods that it takes, as `Allow` names them. `HEAD` goes with every `GET`; hyper leaves the body
+    /// out.
     const fn methods(self) -> &'static str {
         match self {
             Self::Check => "GET, HEAD, POST",

@@ -104,6 +104,7 @@ impl Work {
             let wait = tick_at.saturating_duration_since(Instant::now());
             let event = match events.recv_timeout(wait) {
                 Ok(Message::Event(event)) => event,
+                // Asked only now: what stood before it in the inbox may have made the follower give it up.
                 Ok(Message::Answer(asking, answer)) if self.port.is_wanted(asking) => Event::Answered(answer),
                 Ok(Message::Answer(..)) => continue,
                 Err(RecvTimeoutError::Timeout) => Event::Tick,
@@ -147,6 +148,7 @@ impl Work {
     }
 
     /// Logs what changed in the status, but for its numbers.
+    /// Numbers change with every record and have their place in the status.
     fn tell(&mut self) {
         let detail = self.status.detail();
         let said = |detail: &Detail| (detail.phase, detail.degraded, detail.alarm, detail.message.clone());
