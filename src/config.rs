@@ -31,8 +31,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use crate::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 use crate::record::Offset;
 
-/// The most threads that answer lookups: more than any machine has use for, and a typing mistake is told
-/// instead of being obeyed.
+/// The most threads that answer lookups; a number above it is taken for a typing mistake.
 pub const WORKERS_MAX: usize = 256;
 /// The name of the configuration file in its directory.
 const FILE_NAME: &str = "portcullis.toml";

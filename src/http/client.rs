@@ -245,8 +245,8 @@ pub struct Client {
     connection: Option<Connection>,
 }
 
-/// A connection, and whether an answer has come over it yet. A used one may have been closed by the service
-/// in the meantime, which is no reason to worry; a fresh one that ends is.
+/// A connection, and whether an answer has come over it yet. A used one was idle since, and the service may
+/// have closed it in the meantime.
 #[derive(Debug)]
 enum Connection {
     Fresh(SendRequest<Full<Bytes>>),

@@ -91,7 +91,7 @@ pub(super) async fn body(body: &mut Incoming) -> Result<Vec<u8>, Problem> {
     if announced > BODY_BYTES_MAX as u64 {
         return Err(too_long());
     }
-    // What is announced is at most the limit here, and nothing for a body in chunks.
+    // What is announced is at most the limit here, and 0 for a body in chunks.
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
     match timeout(BODY_MAX, collect(body, &mut bytes)).await {
         Ok(Ok(())) => Ok(bytes),

@@ -50,7 +50,7 @@ impl<'a> Route<'a> {
             ("/healthz", _) => Some(Self::Healthz),
             ("/readyz", _) => Some(Self::Readyz),
             ("/v1/status", _) => Some(Self::Status),
-            // A lookup listener does not know these at all: it may be open to more clients than the admin one.
+            // A lookup listener does not know these: it may be open to more clients than the admin one.
             ("/v1/commands", Kind::Admin) => Some(Self::Commands),
             ("/v1/ranges", Kind::Admin) => Some(Self::Ranges),
             _ => None,
