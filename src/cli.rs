@@ -1,4 +1,20 @@
 //! The command line: everything that a person does with portcullis.
+//!
+//! ```text
+//!   arguments ─► clap ─► verb ─► Target: which sidecar? ─► HTTP ─► Output ─► exit code
+//!                          └─► serve: the sidecar itself
+//! ```
+//!
+//! `serve` runs the service in this process. Every other verb is a client of one that runs: it opens no log
+//! and folds nothing, so that what it prints is what that sidecar says.
+//!
+//! What scripts rely on holds for all verbs: results go to standard output and everything else to standard
+//! error, a failure ends with one line that says why, and the exit code is one of [`Exit`]. Nothing is ever
+//! asked interactively, and progress is drawn on terminals only.
+//!
+//! Each verb has a file: [`serve`], [`check`], [`edit`] (blacklist and whitelist), [`import`], [`export`],
+//! [`status`]. They share [`connect`] (finding the sidecar), [`write`](mod@write) (sending commands),
+//! [`list`] (reading files), [`output`] and [`failure`].
 
 pub mod check;
 pub mod connect;
@@ -69,7 +85,9 @@ enum Verb {
     Import(ImportArgs),
 }
 
-/// Does what the arguments say and tells how it ended.
+/// Does what the arguments say and tells how it ended. The first argument is the program's own name.
+///
+/// All of `main`: it prints, blocks until the verb is done, and hands back the exit code to end with.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -88,6 +106,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environme
     }
 }
 
+/// Each verb is one call, which ends well, with a "no", or with a failure.
 fn obey(verb: &Verb, target: &Target) -> Result<Exit, Failure> {
     match verb {
         Verb::Serve(args) => serve::run(args, target),

@@ -1,8 +1,21 @@
 //! The configuration: each module's own settings, composed, and where the file and the data are.
 //!
+//! ```text
+//!   file   --config, else $CONFIGURATION_DIRECTORY/portcullis.toml, else /etc/portcullis/portcullis.toml,
+//!          else all defaults
+//!   data   --data, else $STATE_DIRECTORY, else $XDG_STATE_HOME/portcullis,
+//!          else $HOME/.local/state/portcullis
+//! ```
+//!
+//! A file is taken as a whole: the first one that is there is the only one, and every key that it does not
+//! set has its default. Flags of the command line come on top of it. No setting comes from the environment,
+//! only these directories.
+//!
 //! A mistake in the file is reported with the file, the line and the key, because "invalid type" alone
 //! sends people to the documentation. What the types can't say is checked by [`Config::check`], which the
 //! command line calls again after its own flags have overridden the file.
+//!
+//! The sections themselves stand with what they set: [`http::settings`](crate::http::settings) has most.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -18,14 +31,26 @@ use toml::de::{DeString, DeTable, DeValue};
 use crate::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 use crate::record::Offset;
 
-/// The most threads that answer lookups.
+/// The most threads that answer lookups; a number above it is taken for a typing mistake.
 pub const WORKERS_MAX: usize = 256;
 /// The name of the configuration file in its directory.
 const FILE_NAME: &str = "portcullis.toml";
 /// The directory of the configuration where systemd names none.
 const SYSTEM_DIRECTORY: &str = "/etc/portcullis";
 
-/// The environment variables, as the process or a test has them.
+/// The environment variables, as the process or a test has them. They are read once, at the start, and handed
+/// on, so that the rest of our code looks at these only.
+///
+/// ```
+/// use portcullis::config::Environment;
+///
+/// let environment: Environment =
+///     [("STATE_DIRECTORY".into(), "/var/lib/portcullis:/srv/more".into()), ("NO_COLOR".into(), "".into())]
+///         .into_iter()
+///         .collect();
+/// assert_eq!(environment.directory("STATE_DIRECTORY"), Some("/var/lib/portcullis".into()));
+/// assert_eq!(environment.text("NO_COLOR"), None, "empty is as good as absent");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Environment(HashMap<OsString, OsString>);
 
@@ -62,16 +87,39 @@ pub enum LogKind {
 }
 
 /// The `[log]` section.
+///
+/// `skip_offsets` is part of the fold: with other offsets the same commands make another view.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
     /// Where the commands log is kept.
     pub kind: LogKind,
-    /// Commands that every reader of this log is told to pass over.
+    /// Commands that every reader of this log is told to pass over; by default none. It is the way past a
+    /// command of a later release, which would otherwise stop the fold.
     pub skip_offsets: Vec<Offset>,
 }
 
 /// All that the service is told.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use portcullis::config::Config;
+///
+/// let file = Path::new("portcullis.toml");
+/// let text = r#"
+///     [lookup]
+///     listen = ["127.0.0.1:8181", "unix:/run/portcullis/lookup.sock"]
+///     workers = 2
+/// "#;
+/// let config = Config::parse(text, file)?;
+/// assert_eq!((config.lookup.listen.len(), config.lookup.workers), (2, 2));
+/// assert_eq!(config.admin, Config::default().admin, "what is not set has its default");
+///
+/// let error = Config::parse("[lookup]\nworker = 2\n", file).expect_err("a typing mistake");
+/// assert_eq!(error.to_string(), "portcullis.toml:2: unknown key `worker`; did you mean `workers`?");
+/// # Ok::<(), portcullis::config::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -88,6 +136,9 @@ pub struct Config {
 impl Config {
     /// Reads the configuration from `file`, else from where systemd says, else from `/etc/portcullis`;
     /// the defaults if there is no file at all.
+    ///
+    /// A file that is there and can't be read is an error, not a reason to go on to the next: its settings
+    /// were meant to hold.
     ///
     /// # Errors
     /// When the file that was named is not there, or any of them can't be read or is wrong.
@@ -108,10 +159,11 @@ impl Config {
         Ok(Self::default())
     }
 
-    /// Reads the configuration from the text of `file`.
+    /// Reads the configuration from the text of `file`, whose name is used in errors only.
     ///
     /// # Errors
-    /// When a key is unknown, or a value has a wrong type or makes no sense.
+    /// When a key is unknown, or a value has a wrong type or makes no sense. The error is one line, which
+    /// begins with file and line and names the key.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let at = |place: usize, message: String| {
             let before = text.get(..place).unwrap_or(text);
@@ -127,10 +179,22 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks what the types alone can't.
+    /// Checks what the types alone can't. It looks up a socket group, and touches nothing else.
     ///
     /// # Errors
     /// The first key whose value makes no sense.
+    ///
+    /// ```
+    /// use portcullis::config::Config;
+    ///
+    /// let mut config = Config::default();
+    /// config.admin.listen = vec!["0.0.0.0:8182".parse()?];
+    /// let fault = config.check().expect_err("open to others");
+    /// assert!(fault.to_string().starts_with("admin.listen: other hosts reach 0.0.0.0:8182"));
+    /// config.admin.allow_remote = true;
+    /// assert_eq!(config.check(), Ok(()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn check(&self) -> Result<(), Fault> {
         let workers = self.lookup.workers;
         if !(1..=WORKERS_MAX).contains(&workers) {
@@ -169,6 +233,8 @@ impl Config {
     }
 }
 
+/// Refuses an empty list, and a place that stands twice in it or in `others`. Port 0 may: each time it is
+/// another port.
 fn check_listen(key: &'static str, listen: &[Listen], others: &[Listen]) -> Result<(), Fault> {
     if listen.is_empty() {
         return Err(Fault { key, reason: "the list is empty; name at least one place".to_owned() });
@@ -199,6 +265,7 @@ fn explain(text: &str, span: &Range<usize>, message: &str) -> String {
     }
 }
 
+/// Names the key that was probably meant, else all that there are.
 fn unknown_key(key: &str, known: &[&str]) -> String {
     let key = key.trim_matches(['"', '\'']);
     let near = known.iter().map(|name| (strsim::damerau_levenshtein(key, name), name)).min();
@@ -230,6 +297,7 @@ struct Key {
     span: Range<usize>,
 }
 
+/// Every key of a document that is no section, however its sections are written.
 fn keys(table: &DeTable<'_>) -> Vec<Key> {
     let below = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| match value.get_ref() {
         DeValue::Table(inner) => {
@@ -241,7 +309,10 @@ fn keys(table: &DeTable<'_>) -> Vec<Key> {
     table.iter().flat_map(below).collect()
 }
 
-/// The data directory: `flag`, else where systemd says, else in the user's home.
+/// The data directory: `flag`, else where systemd says, else in the user's home. It need not be there yet.
+///
+/// A relative `XDG_STATE_HOME` or `HOME` is passed over, as the XDG specification wants it: the data must not
+/// depend on where the program was started.
 ///
 /// # Errors
 /// When none of them is known.
@@ -256,7 +327,7 @@ pub fn data_directory(flag: Option<&Path>, environment: &Environment) -> Result<
     )
 }
 
-/// The configuration can't be used; one line that names the place and the reason.
+/// The configuration can't be used; one line that names the place and the reason, for people.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
@@ -267,7 +338,7 @@ impl ConfigError {
     }
 }
 
-/// A key whose value makes no sense.
+/// A key whose value makes no sense: `lookup.workers: 0 is not …`. Whoever knows the file adds the place.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{key}: {reason}")]
 pub struct Fault {

@@ -4,9 +4,30 @@
 //! listeners answer checks, on threads that do nothing else. The **admin** listeners answer those too, and
 //! take commands.
 //!
+//! The path of a lookup, from its connection to the one write of its answer:
+//!
+//! ```text
+//!   lookup-accept            lookup-0, lookup-1, …  (a runtime, a reader of snapshots, many connections)
+//!   ─────────────            ──────────────────────────────────────────────────────────────────────────
+//!   accept                   connection   one task; bytes pass the pace, hyper makes requests of them
+//!     │ a place              Worker::answer   size ─► `Host` ─► path ─► method
+//!     ▼                        └─► check      address ─► snapshot.lookup ─► verdict
+//!   worker in turn ────────► headers: position, age ─► one write
+//! ```
+//!
+//! Between its header and the write a lookup takes no lock and waits for no other thread: the reader is the
+//! worker's own, and so is all that a lookup changes. A batch yields to the other connections of its thread
+//! now and then. What may take long (copies of the list, previews) is done for
+//! the admin listener only, on further threads.
+//!
+//! Whatever comes from outside has a named limit, at the top of the file that enforces it: connections, bytes
+//! and fields of a header, bytes of a body, addresses, commands, and the time that each of them may take.
+//! There is no TLS: the ports are for the host itself, and [`guard`] tells what keeps web pages out.
+//!
 //! Where things are: [`settings`] says where to listen, `listen` binds, `worker` has the threads, `connection`
 //! and [`pace`] serve one connection within its limits, `route` finds who answers, [`guard`] who may ask;
 //! `lookup`, `health`, `admin` and `ranges` answer; `answer` and [`codes`] are what answers are made of.
+//! [`client`] is the other side, for the command line.
 
 mod admin;
 mod answer;
@@ -49,12 +70,14 @@ use crate::record::Position;
 use crate::snapshot::Readers;
 use crate::status::Status;
 
-/// The socket that the admin listener has in any case.
+/// The socket that the admin listener has in any case, so that the command line needs neither port nor token.
 pub const ADMIN_SOCKET: &str = "admin.sock";
-/// The most threads that one worker keeps for what takes long: previews and exports.
+/// The most threads that one worker keeps for what takes long: previews and exports. More of it waits.
 pub const BLOCKING_THREADS_MAX: usize = 4;
 
 /// What requests are answered from; shared by all listeners.
+///
+/// The listeners only read it, but for `sink`. They start before there is a snapshot, and say so until then.
 #[derive(Clone)]
 pub struct App {
     /// Makes the readers of the workers.
@@ -65,15 +88,16 @@ pub struct App {
     pub live: Arc<Live>,
     /// Takes commands.
     pub sink: Arc<dyn CommandSink>,
-    /// The position of the newest published snapshot.
+    /// The position of the newest published snapshot, for writers that wait until lookups know their
+    /// commands.
     pub published: watch::Receiver<Position>,
     /// What a write over TCP must know.
     pub token: Token,
-    /// The version of the program.
+    /// The version of the program, as the status names it.
     pub version: &'static str,
 }
 
-/// The two kinds of listener.
+/// The two kinds of listener: they differ in paths, limits, and the rights of their sockets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Lookup,
@@ -81,6 +105,7 @@ enum Kind {
 }
 
 impl Kind {
+    /// What its threads are named after.
     const fn name(self) -> &'static str {
         match self {
             Self::Lookup => "lookup",
@@ -92,7 +117,7 @@ impl Kind {
 /// Why the listeners could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration asks for something that is not to be had.
+    /// The configuration asks for something that can never be had. Trying again does not help.
     #[error("{0}")]
     Configuration(String),
     /// A place can't be listened on: it is taken, not permitted, or no such place.
@@ -109,6 +134,9 @@ pub enum StartError {
 }
 
 /// The running listeners.
+///
+/// To be ended by [`shutdown`](Self::shutdown). Dropping it ends its threads too, but cuts off the requests
+/// that are running and does not wait.
 #[derive(Debug)]
 pub struct Server {
     lookup: Vec<Listen>,
@@ -118,11 +146,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds everything, then starts the threads. `directory` is where [`ADMIN_SOCKET`] is put.
+    /// Binds everything, then starts the threads. `directory` is where [`ADMIN_SOCKET`] is put; it must
+    /// exist.
+    ///
+    /// In this order a place that is taken ends the start before a single connection was accepted. Once it
+    /// returns, connections are taken everywhere, and requests are answered, if only by "not ready".
     ///
     /// # Errors
-    /// When the configuration asks for something that is not to be had, a place can't be listened on, or a
-    /// thread can't be had. Nothing listens any more then.
+    /// [`Configuration`](StartError::Configuration) for a host name or group that is none, no workers, or an
+    /// admin address that other hosts reach without leave; [`Listen`](StartError::Listen) for a place that
+    /// can't be listened on; [`Thread`](StartError::Thread) when a thread or runtime can't be had. Nothing
+    /// listens any more then.
     pub fn start(
         app: App,
         lookup: &LookupSettings,
@@ -145,7 +179,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Where the lookup listeners listen, in the order of the settings.
+    /// Where the lookup listeners listen, in the order of the settings; port 0 is replaced by the one found.
     pub fn lookup(&self) -> &[Listen] {
         &self.lookup
     }
@@ -157,6 +191,9 @@ impl Server {
 
     /// Stops listening, lets the requests that are running finish for at most `within`, and cuts off the
     /// rest. Blocks until all is closed.
+    ///
+    /// Idle connections end at once, the others behind the answer that is being made for them. So within that
+    /// time no client loses an answer.
     pub fn shutdown(self, within: Duration) {
         self.drain.send_replace(Some(Instant::now() + within));
         for thread in self.threads {
@@ -183,6 +220,7 @@ struct Bound {
 }
 
 impl Plan {
+    /// The lookup listeners, as the settings want them.
     fn lookup(settings: &LookupSettings) -> Result<Self, StartError> {
         let LookupSettings { listen, workers } = settings.clone();
         if workers == 0 {
@@ -191,18 +229,22 @@ impl Plan {
         Ok(Self { kind: Kind::Lookup, workers, listen, rights: Rights::READ })
     }
 
+    /// The admin listeners with their own socket behind the others. They have one worker: it alone then knows
+    /// all that was acknowledged.
     fn admin(settings: &AdminSettings, directory: &Path) -> Result<Self, StartError> {
         let mut listen = settings.listen.clone();
         let is_remote = |listen: &&Listen| match listen {
             Listen::Tcp(address) => !address.ip().to_canonical().is_loopback(),
             Listen::Unix(_) => false,
         };
+        // Asked here as well as by the configuration, because a library user may come without one.
         if let Some(remote) = listen.iter().find(is_remote).filter(|_| !settings.allow_remote) {
             return Err(StartError::Configuration(format!(
                 "[admin] listen = {remote} is reachable by other hosts, without encryption; allow_remote = true allows it"
             )));
         }
         let always = Listen::Unix(directory.join(ADMIN_SOCKET));
+        // It may be named in the settings too, and can be bound only once.
         listen.retain(|listen| *listen != always);
         listen.push(always);
         let rights = Rights::new(settings)
@@ -210,8 +252,10 @@ impl Plan {
         Ok(Self { kind: Kind::Admin, workers: 1, listen, rights })
     }
 
+    /// Binds every place, or none: those that were bound are closed again when a later one fails.
     fn bind(self) -> Result<Bound, StartError> {
         let runtime = worker::runtime().map_err(StartError::Thread)?;
+        // A listener belongs to the runtime that it was bound in, which will be the acceptor's.
         let context = runtime.enter();
         let bind = |listen: Listen| {
             Listener::bind(&listen, self.rights).map_err(|source| StartError::Listen { listen, source })
@@ -223,6 +267,7 @@ impl Plan {
 }
 
 impl Bound {
+    /// Where it listens, with the ports that were found.
     fn places(&self) -> Result<Vec<Listen>, StartError> {
         self.listeners.iter().map(Listener::place).collect::<io::Result<_>>().map_err(StartError::Thread)
     }
@@ -241,6 +286,7 @@ impl Start {
         let Bound { kind, workers, listeners, runtime } = bound;
         let mut queues = Vec::new();
         for number in 0..workers {
+            // Needs no bound of its own: whatever is in it holds one of the acceptor's places.
             let (queue, handed) = mpsc::unbounded_channel();
             queues.push(queue);
             let local = worker::runtime().map_err(StartError::Thread)?;

@@ -1,4 +1,5 @@
-//! The `portcullis` program; all of it is in the library.
+//! The `portcullis` program; all of it is in the library, so that tests and other programs can use every
+//! part.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,25 @@
 //! The service: a log, the follower that folds it, and the listeners that answer from it, wired together.
 //!
 //! Threads, clients and clocks live here and in [`log`](crate::log); what they drive is pure.
+//!
+//! ```text
+//!   main ──────────► waits for SIGINT, SIGTERM, or the end of the follower
+//!     start          opens the log, starts all others, ends
+//!     follower       driver: folds, publishes, tells the time      ─┐ events, bounded
+//!       reader       one for each open reader of the log           ─┤
+//!       questions    one for the client that answers questions     ─┘
+//!     commands-writer, lookup-…, admin-…   started by the log and by http
+//! ```
+//!
+//! It ends from the outside in, so that nothing acknowledged is lost and running requests get their answers:
+//!
+//! 1. The listeners close, and running requests have [`DRAIN_MAX`] to finish. A write that waits for
+//!    its commit, or for its effect, still has the log and the follower below it.
+//! 2. The follower's thread ends. Its readers notice by themselves within a moment.
+//! 3. The log writes what still waits and closes its file, so that the next start need not look through it.
+//!
+//! A follower that panics ends the process with an error: a supervisor can start it anew, which is better
+//! than serving a list that no longer changes.
 
 mod driver;
 mod port;
@@ -26,10 +45,12 @@ use crate::log::embedded::{EmbeddedLog, OpenError};
 use crate::snapshot::Publisher;
 use crate::status::Status;
 
-/// How long running requests may take to finish once the service is told to end.
+/// How long running requests may take to finish once the service is told to end. Short, because whoever stops
+/// a service waits for it, and a write that is cut off can be repeated safely.
 pub const DRAIN_MAX: Duration = Duration::from_millis(1_500);
 
-/// Why the service can't run.
+/// Why the service can't run. The two differ in who can help: the first needs another configuration, the
+/// second may go well another time.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The configuration asks for what can't be.
@@ -56,10 +77,15 @@ impl From<StartError> for ServeError {
 }
 
 /// Runs the service on the embedded log in `directory` until SIGINT or SIGTERM, then lets running requests
-/// finish. The admin socket is put into `sockets`.
+/// finish. The admin socket is put into `sockets`, which must exist unless it is `directory`.
+///
+/// Blocks the calling thread for the whole life of the service. To be called once, by a process that has no
+/// other use for these two signals.
 ///
 /// # Errors
-/// When the configuration can't be served, the data directory is taken or unusable, or a port is taken.
+/// [`Configuration`](ServeError::Configuration) when the configuration can't be served;
+/// [`Unavailable`](ServeError::Unavailable) when the data directory is taken or unusable, a port is taken, a
+/// thread can't be had, or the follower panicked.
 pub fn run(config: Config, directory: &Path, sockets: &Path) -> Result<(), ServeError> {
     raise_descriptor_limit();
     // Before anything else, because opening a large log takes a while, and a signal that arrives meanwhile
@@ -86,6 +112,8 @@ pub fn run(config: Config, directory: &Path, sockets: &Path) -> Result<(), Serve
 }
 
 /// Starts the service on a thread of its own.
+/// A signal may come before it is done, and then nobody waits for its outcome any more: what is durable stays
+/// so without being closed.
 fn start(
     config: Config,
     directory: &Path,
@@ -99,11 +127,12 @@ fn start(
     Ok(outcome)
 }
 
+/// A thread of ours panicked. The panic itself was printed as it happened.
 fn panicked(what: &str) -> ServeError {
     ServeError::Unavailable(format!("{what} panicked, which is a bug; what it said stands above"))
 }
 
-/// Everything that runs.
+/// Everything that runs. The fields stand in the order in which they end.
 struct Service {
     server: Server,
     driver: Driver,
@@ -111,8 +140,11 @@ struct Service {
 }
 
 impl Service {
+    /// From the inside out: whoever is asked must have what it answers from. An error undoes what was
+    /// started.
     fn start(config: &Config, directory: &Path, sockets: &Path) -> Result<Self, ServeError> {
         let log = EmbeddedLog::open(directory)?;
+        // Behind the log, whose lock keeps two processes from making two tokens.
         let token = Token::load_or_create(directory).map_err(|error| {
             ServeError::Unavailable(format!("no token in {}: {error}", directory.display()))
         })?;
@@ -122,6 +154,7 @@ impl Service {
         let settings = Settings {
             source: Source::Commands,
             skip_offsets: config.log.skip_offsets.iter().copied().collect(),
+            // Another one at each start, so that sidecars that fail together do not come back together.
             seed: fastrand::u64(..),
         };
         let follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), now);
@@ -149,7 +182,7 @@ impl Service {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, with a runtime to wait for them on the main thread.
 struct EndSignals {
     runtime: tokio::runtime::Runtime,
     interrupt: tokio::signal::unix::Signal,
@@ -157,6 +190,7 @@ struct EndSignals {
 }
 
 impl EndSignals {
+    /// From now on neither signal ends the process by itself.
     fn new() -> Result<Self, ServeError> {
         let unavailable =
             |error: std::io::Error| ServeError::Unavailable(format!("no signal handling: {error}"));
@@ -188,7 +222,8 @@ enum First<T> {
     Other(T),
 }
 
-/// Raises the soft limit of open files to the hard one: every connection needs one.
+/// Raises the soft limit of open files to the hard one: every connection needs one. The usual soft limit
+/// is far below what the listeners hold. A refusal is no reason not to serve.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| match soft < hard {
         true => setrlimit(Resource::RLIMIT_NOFILE, hard, hard),

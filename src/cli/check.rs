@@ -1,4 +1,7 @@
 //! `portcullis check`: is this address blacklisted?
+//!
+//! The addresses are judged before anything is sent, and sent in their canonical form; what is printed is the
+//! text as it was typed, so that a script can match it. Answers of one request are of one position.
 
 use bytes::Bytes;
 use clap::Args;
@@ -11,7 +14,7 @@ use crate::cli::list::in_words;
 use crate::cli::output::{Format, Output};
 use crate::http::client::{Client, Request};
 
-/// The most addresses in one request: what every listener takes.
+/// The most addresses in one request: what every listener takes, because `--url` may name a lookup listener.
 const BATCH_ADDRESSES_MAX: usize = 4_096;
 
 /// The flags of `check`.
@@ -32,15 +35,17 @@ struct Asked {
     address: Address,
 }
 
+/// For clap, which shows the error with the argument that it belongs to.
 fn parse_asked(text: &str) -> Result<Asked, String> {
     let address = text.parse().map_err(|error| in_words(&error))?;
     Ok(Asked { text: text.to_owned(), address })
 }
 
-/// Asks about every address and prints the answers in the order given.
+/// Asks about every address and prints the answers in the order given. It ends with [`Exit::No`] if at least
+/// one is blacklisted, so that `portcullis check A && …` reads as "if A is free".
 ///
 /// # Errors
-/// When the service can't be asked.
+/// When the service can't be asked, or has no snapshot yet: not knowing is never "free".
 pub fn run(args: &CheckArgs, target: &Target) -> Result<Exit, Failure> {
     let mut client = target.connect(Intent::Read)?;
     let mut output = Output::lock();
@@ -58,6 +63,7 @@ pub fn run(args: &CheckArgs, target: &Target) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// One request: whether each address is blacklisted. As many answers as addresses, or it is a failure.
 fn check(client: &mut Client, batch: &[Asked]) -> Result<Vec<bool>, Failure> {
     let lines: Vec<String> = batch.iter().map(|asked| asked.address.to_string()).collect();
     let body = Some(Bytes::from(lines.join("\n") + "\n"));
@@ -69,6 +75,7 @@ fn check(client: &mut Client, batch: &[Asked]) -> Result<Vec<bool>, Failure> {
     })
 }
 
+/// One line of the answer; none for anything but a verdict.
 const fn parse_answer(line: &[u8]) -> Option<bool> {
     match line {
         b"0" => Some(false),
@@ -77,6 +84,7 @@ const fn parse_answer(line: &[u8]) -> Option<bool> {
     }
 }
 
+/// One line of the result.
 fn show((asked, blacklisted): (&Asked, &bool), format: Format) -> String {
     match format {
         Format::Text => format!("{} {}", asked.text, u8::from(*blacklisted)),

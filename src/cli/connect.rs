@@ -1,4 +1,17 @@
 //! Which running service a verb talks to, and with which right.
+//!
+//! ```text
+//!   --url ─► $PORTCULLIS_URL ─► --data: its admin.sock         named: this one or none
+//!
+//!   /run/portcullis/admin.sock ─► admin.sock in the data directory ─► 127.0.0.1:8182
+//!                                                              not named: the first that accepts
+//! ```
+//!
+//! The sockets come before the port because their files are the right to write: a first try needs no token.
+//! Nothing is kept between two runs, and nothing is looked for in the network.
+//!
+//! A verb that reads goes past a socket that is closed to it. A verb that writes stops there: the service was
+//! found, and its commands must not end up in another one that happens to be open.
 
 use std::fs;
 use std::net::IpAddr;
@@ -16,7 +29,9 @@ use crate::http::client::{Client, ConnectError, Endpoint, Request, RequestError,
 const SOCKET_NAME: &str = "admin.sock";
 /// The name of the file that holds the token, in the data directory.
 const TOKEN_NAME: &str = "admin.token";
+/// Where the service's socket is when systemd runs it.
 const SYSTEM_SOCKET: &str = "/run/portcullis/admin.sock";
+/// The port where the admin listener is unless the configuration says otherwise.
 const ADMIN_PORT: u16 = 8182;
 
 /// The flags that say where the service is.
@@ -33,6 +48,8 @@ pub struct TargetArgs {
 }
 
 /// What a verb is about to do with the service.
+///
+/// It decides only what a closed socket means; the service judges the right itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Intent {
     /// Ask it something, which anybody may.
@@ -51,10 +68,13 @@ pub struct Target {
 }
 
 impl Target {
-    /// Connects to the service.
+    /// Connects to the service, trying each place once, without asking anything yet.
     ///
     /// # Errors
-    /// When no place accepts a connection, or a socket is there that this user may not write to.
+    /// [`Exit::Unavailable`](super::failure::Exit::Unavailable), with all places and why, when none accepts a
+    /// connection; [`Exit::Refused`](super::failure::Exit::Refused) when a verb that writes meets a socket
+    /// that this user may not write to; [`Exit::Usage`](super::failure::Exit::Usage) when `$PORTCULLIS_URL`
+    /// is no place.
     pub fn connect(&self, intent: Intent) -> Result<Client, Failure> {
         first(&self.places()?, intent, Client::connect)
     }
@@ -67,7 +87,11 @@ impl Target {
         data_directory(self.args.data.as_deref(), &self.environment).map_err(Failure::usage)
     }
 
-    /// The right to write over the connection: a Unix socket needs no token.
+    /// The right to write over the connection: a Unix socket needs no token. For TCP it is
+    /// `$PORTCULLIS_TOKEN`, else what stands in the data directory, if this user can read it and the service
+    /// is on this machine.
+    ///
+    /// None is no error here: whether the service wants a token is its answer to give.
     ///
     /// # Errors
     /// When the token that was given can't be one.
@@ -111,6 +135,8 @@ impl Target {
     }
 }
 
+/// Whether a connection to it stays on this machine. No other name is taken for one: a resolver
+/// could say anything.
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
 }
@@ -134,6 +160,7 @@ fn first<C>(
     Err(Failure::unavailable(format!("no service answers: tried {tried}; start it with `portcullis serve`")))
 }
 
+/// The failure that a socket is closed to this user, with the group that would open it.
 fn denied(socket: &Path) -> Failure {
     let path = socket.display();
     match group_of(socket) {
@@ -153,7 +180,7 @@ fn group_of(socket: &Path) -> Option<String> {
 }
 
 /// Asks one question and takes only success for an answer. It is asked again once, because a connection
-/// that was kept may end at the very moment of asking.
+/// that was kept may end at the very moment of asking. Not for commands: for these a repetition takes a key.
 ///
 /// # Errors
 /// When there is no answer, or another one than 200.
@@ -166,7 +193,7 @@ pub fn ask(client: &mut Client, request: &Request) -> Result<bytes::Bytes, Failu
     if answer.status == 200 { Ok(answer.body) } else { Err(Failure::answered(&answer)) }
 }
 
-/// The failure that a request has no answer.
+/// The failure that a request has no answer; it names the place.
 pub fn lost(client: &Client, error: &dyn std::error::Error) -> Failure {
     Failure::unavailable(format!("{}: {error}", client.endpoint()))
 }

@@ -1,4 +1,11 @@
 //! `portcullis blacklist` and `portcullis whitelist`: a few ranges, now.
+//!
+//! All ranges of a call become commands in their order, usually of one group, which is taken as a whole or
+//! not at all. Times are made absolute here: `--for` counts from the moment at which it is parsed, so that a
+//! repetition of the same request means the same end.
+//!
+//! What is printed is the command and where it ended up, as far as that is certain. Where the service says
+//! that a command is refused, that is no success, though the log has it: the exit code says so.
 
 use std::time::SystemTime;
 
@@ -56,6 +63,7 @@ struct EditArgs {
 }
 
 impl EditArgs {
+    /// What the flags ask for; clap keeps `--wait` out of a dry run.
     const fn mode(&self) -> Mode {
         match (self.dry_run, self.wait) {
             (true, _) => Mode::DryRun,
@@ -65,6 +73,7 @@ impl EditArgs {
     }
 }
 
+/// For clap: errors say what was probably meant.
 fn parse_range(text: &str) -> Result<Range, String> {
     text.parse().map_err(|error| in_words(&error))
 }
@@ -76,12 +85,15 @@ fn parse_for(text: &str) -> Result<Timestamp, String> {
     expiry(span, now).ok_or_else(|| "a ban ends after it begins, and before the year 9999 ends".to_owned())
 }
 
+/// The end of a ban; none if it would not come after now, or is later than a command can hold.
 fn expiry(span: Span, now: Timestamp) -> Option<Timestamp> {
     let start = jiff::Timestamp::from_millisecond(now.millis()).ok()?.to_zoned(TimeZone::UTC);
     let end = Timestamp::from_millis(start.checked_add(span).ok()?.timestamp().as_millisecond());
     (now < end && end <= Timestamp::LATEST).then_some(end)
 }
 
+/// Reads a time with any offset, and cuts it to milliseconds. One that is over already is left to the service
+/// to refuse, whose clock counts.
 fn parse_until(text: &str) -> Result<Timestamp, String> {
     let hint = "write it like 2026-12-01T00:00:00Z or 2026-12-01T02:00:00+02:00";
     let time: jiff::Timestamp = text.parse().map_err(|error| format!("{error}; {hint}"))?;
@@ -89,10 +101,10 @@ fn parse_until(text: &str) -> Result<Timestamp, String> {
     if time > Timestamp::LATEST { Err(format!("a ban ends by {}", Timestamp::LATEST)) } else { Ok(time) }
 }
 
-/// Blacklists the ranges.
+/// Blacklists the ranges, for ever or until an end.
 ///
 /// # Errors
-/// When they are not taken.
+/// When they are not taken. Of several groups, those before stay taken.
 pub fn blacklist(args: &BlacklistArgs, target: &Target) -> Result<Exit, Failure> {
     run(&args.edit, Action::Blacklist { expires_at: args.expires_in.or(args.until) }, target)
 }
@@ -105,6 +117,7 @@ pub fn whitelist(args: &WhitelistArgs, target: &Target) -> Result<Exit, Failure>
     run(&args.edit, Action::Whitelist, target)
 }
 
+/// Both verbs: sends the commands and prints what became of them, group by group.
 fn run(args: &EditArgs, action: Action, target: &Target) -> Result<Exit, Failure> {
     let commands = args.command.commands(action, &args.ranges)?;
     let groups = commands.chunks(GROUP_COMMANDS_MAX);
@@ -122,6 +135,7 @@ fn run(args: &EditArgs, action: Action, target: &Target) -> Result<Exit, Failure
 
 /// A verdict is bad news when the log has the commands and they do nothing, or nothing yet.
 fn judge(verdict: &Verdict) -> Exit {
+    // It has been in the log before, which is what its sender wanted.
     let harmless = |word: &str| word == "duplicate";
     match &verdict.refused {
         Some(word) if !harmless(word) => Exit::Refused,
@@ -133,10 +147,12 @@ fn judge(verdict: &Verdict) -> Exit {
     }
 }
 
+/// The exit code that matters more to a script: the higher one.
 fn worse(a: Exit, b: Exit) -> Exit {
     if (a as u8) < (b as u8) { b } else { a }
 }
 
+/// A line for each command, and one for the effect of the group; of one command all in one line.
 fn print(output: &mut Output, group: &[Command], verdict: &Verdict, format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return output.line(as_json(group, verdict));
@@ -178,6 +194,7 @@ impl Place {
     }
 }
 
+/// A command and where it is, in words.
 fn place(command: &Command, place: Place) -> String {
     let until = match command.action {
         Action::Blacklist { expires_at: Some(expires_at) } => format!(" until {expires_at}"),
@@ -192,6 +209,7 @@ fn place(command: &Command, place: Place) -> String {
     }
 }
 
+/// What a group did or would do, to be put behind it; empty when that is not known.
 fn effect(verdict: &Verdict) -> String {
     let refused = verdict.refused.as_ref();
     match (verdict.changed, verdict.rows_changed) {
@@ -206,6 +224,7 @@ fn effect(verdict: &Verdict) -> String {
     .unwrap_or_default()
 }
 
+/// The same for programs: an offset that is not certain is null.
 fn as_json(group: &[Command], verdict: &Verdict) -> Value {
     let commands = group.iter().enumerate().map(|(index, command)| {
         let offset = match Place::of(index, group, verdict) {

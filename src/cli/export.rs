@@ -1,4 +1,7 @@
 //! `portcullis export`: all that is blacklisted, to standard output as it comes.
+//!
+//! A list of any length passes through in pieces; nothing of it is kept. It is whole if the exit code is 0:
+//! the service marks the end, so that a connection that breaks is not taken for it.
 
 use std::io;
 
@@ -17,10 +20,11 @@ pub struct ExportArgs {
     json: bool,
 }
 
-/// Prints the blacklist.
+/// Prints the blacklist. A reader that stops early (`| head`) has what it wanted, and is no failure.
 ///
 /// # Errors
-/// When the service can't be asked, or its answer is cut off; what came before is printed by then.
+/// When the service can't be asked, sends a list to somebody else at the moment, or its answer is cut off;
+/// what came before is printed by then.
 pub fn run(args: &ExportArgs, target: &Target) -> Result<Exit, Failure> {
     let accept = if args.json { None } else { Some("text/plain") };
     let request = Request { path: "/v1/ranges".to_owned(), accept, ..Request::default() };

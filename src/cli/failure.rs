@@ -1,4 +1,7 @@
 //! How a verb ends: its exit code, and one line for people when it did not do what it was asked.
+//!
+//! A script decides by the code alone: 3 is worth another try, 2 and 4 are not until somebody changes
+//! something. The line names what was tried, what went wrong and, where it can be told, what to do.
 
 use std::process::ExitCode;
 
@@ -6,7 +9,7 @@ use serde::Deserialize;
 
 use crate::http::client::Answer;
 
-/// The exit codes, which are part of the contract.
+/// The exit codes, which are part of the contract. Higher is worse.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
     /// Done; a duplicate is done, too.
@@ -68,9 +71,12 @@ impl Failure {
     }
 }
 
+/// The exit code for an HTTP status. All that is no 4xx (an outage, the answer of a proxy, a redirect) says
+/// that the service can't answer now.
 const fn exit_of(status: u16) -> Exit {
     match status {
         401 | 403 | 421 | 422 => Exit::Refused,
+        // These speak of the moment, not of the request: the same one may be answered later.
         408 | 425 | 429 => Exit::Unavailable,
         400..=499 => Exit::Usage,
         _ => Exit::Unavailable,
@@ -90,9 +96,11 @@ struct ErrorDetail {
     hint: Option<String>,
 }
 
+/// Where a token is to be had, for whoever was answered 401.
 const TOKEN_HINT: &str =
     "set PORTCULLIS_TOKEN to the content of admin.token in its data directory, or use its Unix socket";
 
+/// The error of the service in one line, or, if it is in another shape, the beginning of what came.
 fn describe(answer: &Answer) -> String {
     let status = answer.status;
     match serde_json::from_slice(&answer.body) {
@@ -110,7 +118,12 @@ fn describe(answer: &Answer) -> String {
     }
 }
 
-/// Foreign text as a line on a terminal may show it: not too long, and without control characters.
+/// Foreign text as a line on a terminal may show it: not too long, and without control characters, which
+/// could hide or overwrite the rest.
+///
+/// ```
+/// assert_eq!(portcullis::cli::failure::shown(" a\u{1b}[2Jb\n"), "a [2Jb");
+/// ```
 pub fn shown(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 600;
     text.trim().chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()

@@ -1,4 +1,17 @@
-//! `portcullis import`: a list from a file, all of it or nothing.
+//! `portcullis import`: a list from a file, taken only if all of it is valid.
+//!
+//! ```text
+//!   file ─► ranges and bad lines ─► commands ─► groups of 1,000 ─► POST, one after the other
+//!           any bad line, any range                 each under a key of its own;
+//!           too wide: nothing is sent               the last one waits until it is applied
+//! ```
+//!
+//! The whole file is judged before the first group is sent, so that a mistake in its last line leaves nothing
+//! half done. From then on groups that were taken stay taken. That is safe to repeat in two ways: a group
+//! that got no answer is sent again under the same key, and what it has written already is left out; and a
+//! file that is imported again changes nothing where its ranges are blacklisted already.
+//!
+//! It only adds: a range that is gone from the file stays blacklisted.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -19,9 +32,9 @@ use crate::command::{Action, Command};
 use crate::record::Position;
 use crate::view::is_too_wide;
 
-/// The longest file that is taken, in bytes.
+/// The longest file that is taken, in bytes. It is held in memory, because all of it is judged first.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// How many lines of a file are complained about one by one.
+/// How many lines of a file are complained about one by one: enough to see what is wrong with the rest.
 const REPORTED_LINES_MAX: usize = 10;
 
 /// The flags of `import`.
@@ -45,7 +58,7 @@ pub struct ImportArgs {
     json: bool,
 }
 
-/// What an import has come to so far.
+/// What an import has come to so far. The sums of changes are those of a dry run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     ranges: usize,
@@ -56,10 +69,12 @@ struct Tally {
     addresses_changed: u128,
 }
 
-/// Blacklists every range of a file.
+/// Blacklists every range of a file, for ever.
 ///
 /// # Errors
-/// When the file is not wholly valid, or the service does not take it all.
+/// [`Exit::Usage`] when the file can't be read, is too long, holds no range, or has a line without one
+/// (unless these are skipped); [`Exit::Refused`] when a range is too wide without force; what the service
+/// answers when it does not take a group. In the first two cases nothing was sent.
 pub fn run(args: &ImportArgs, target: &Target) -> Result<Exit, Failure> {
     let name = args.name();
     let list = List::parse(&args.read()?, args.format);
@@ -78,6 +93,7 @@ pub fn run(args: &ImportArgs, target: &Target) -> Result<Exit, Failure> {
 }
 
 impl ImportArgs {
+    /// What the file is called in notes and errors.
     fn name(&self) -> String {
         if self.is_standard_input() { "standard input".to_owned() } else { self.file.display().to_string() }
     }
@@ -86,6 +102,8 @@ impl ImportArgs {
         self.file.as_os_str() == "-"
     }
 
+    /// All bytes of the file. One byte beyond the limit is asked for, so that a file that is too long is
+    /// refused rather than cut.
     fn read(&self) -> Result<Vec<u8>, Failure> {
         let unreadable =
             |error: io::Error| Failure::usage(format!("{}: cannot be read: {error}", self.name()));
@@ -109,6 +127,7 @@ enum Invalid {
     Skip,
 }
 
+/// Tells which lines are bad, also those that are skipped, and refuses the list for them unless they are.
 fn judge_lines(name: &str, list: &List, invalid: Invalid) -> Result<(), Failure> {
     report(name, &list.bad);
     let bad = counted(list.bad.len() as u128, "line holds", "lines hold");
@@ -139,6 +158,7 @@ fn judge_width(name: &str, list: &List, width: Width) -> Result<(), Failure> {
     )))
 }
 
+/// Notes the first lines as `name:line: reason`, which editors can jump to, and how many more there are.
 fn report(name: &str, lines: &[BadLine]) {
     for BadLine { line, reason } in lines.iter().take(REPORTED_LINES_MAX) {
         note(&format!("{name}:{line}: {reason}"));
@@ -148,6 +168,7 @@ fn report(name: &str, lines: &[BadLine]) {
     }
 }
 
+/// Sends all groups in order and adds up what became of them.
 fn send(commands: &[Command], target: &Target, mode: Mode, mut tally: Tally) -> Result<Tally, Failure> {
     let groups = commands.chunks(GROUP_COMMANDS_MAX);
     let total = groups.len();
@@ -159,6 +180,7 @@ fn send(commands: &[Command], target: &Target, mode: Mode, mut tally: Tally) -> 
         if sent + 1 == total {
             writer.wait_until_applied();
         }
+        // The bar gives way to the note, else the two would mix on the terminal.
         let verdict = writer.send(group, &|line| bar.suspend(|| note(line)));
         let verdict = verdict
             .map_err(|failure| cut_short(failure, &tally, total))
@@ -182,6 +204,7 @@ fn tell_rate(commands: usize, elapsed: Duration) {
 }
 
 impl Tally {
+    /// Adds what became of one group.
     fn add(&mut self, verdict: &Verdict) {
         self.groups += 1;
         self.position = verdict.position().or(self.position);
@@ -191,7 +214,8 @@ impl Tally {
     }
 }
 
-/// Groups that were taken stay taken, and to import a list twice changes nothing.
+/// A failure on the way, with what was taken before it. Groups that were taken stay taken, and to import a
+/// list twice changes nothing.
 fn cut_short(failure: Failure, tally: &Tally, total: usize) -> Failure {
     match tally.position {
         Some(position) => failure.and(&format!(
@@ -202,7 +226,7 @@ fn cut_short(failure: Failure, tally: &Tally, total: usize) -> Failure {
     }
 }
 
-/// Drawn on a terminal only.
+/// A bar in commands, drawn on a terminal only.
 fn progress(commands: usize) -> ProgressBar {
     let bar = ProgressBar::new(commands as u64);
     let template = "{wide_bar} {human_pos}/{human_len} commands, {per_sec}, {eta} left";
@@ -212,6 +236,8 @@ fn progress(commands: usize) -> ProgressBar {
     }
 }
 
+/// The result in one line. The groups of a dry run are each judged against the list as it is, so that their
+/// sum counts twice what two of them would change.
 fn show(tally: &Tally, mode: Mode, format: Format) -> String {
     let Tally { ranges, lines_skipped, groups, position, rows_changed, addresses_changed } = *tally;
     if format == Format::Json {

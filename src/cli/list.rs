@@ -1,4 +1,12 @@
 //! Lists of ranges in files, as the world publishes them.
+//!
+//! Lists have comments, counts behind the ranges, byte order marks, columns with names in them. One principle
+//! goes through all of it: no address is dropped in silence. What stands behind a range and is neither a
+//! number nor a comment makes the line bad, because a second address that is passed over stays free. Only
+//! from a CSV line, whose range is in front, are the further columns left unread.
+//!
+//! Nothing is sorted or merged, and ranges may overlap: the fold has no trouble with that, and a line keeps
+//! its number for whoever asks. There are no files here, only bytes, so that tests need none.
 
 use clap::ValueEnum;
 
@@ -17,7 +25,7 @@ pub enum ListFormat {
     Csv,
 }
 
-/// A range with the number of its line.
+/// A range with the number of its line, for complaints that come after parsing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ListedRange {
     /// The line, from 1.
@@ -35,7 +43,18 @@ pub struct BadLine {
     pub reason: String,
 }
 
-/// All that a list holds, in its order.
+/// All that a list holds, in its order. It may hold nothing, which is no error here.
+///
+/// ```
+/// use portcullis::cli::list::{List, ListFormat};
+///
+/// let text = b"# bots\n203.0.113.0/24 17\n\n2001:db8::7 ; one\n203.0.113.9/24\n";
+/// let list = List::parse(text, ListFormat::Auto);
+/// let ranges: Vec<String> = list.ranges.iter().map(|listed| listed.range.to_string()).collect();
+/// assert_eq!(ranges, ["203.0.113.0/24", "2001:db8::7"]);
+/// assert_eq!(list.bad[0].line, 5);
+/// assert_eq!(list.bad[0].reason, "203.0.113.9/24 has host bits set; did you mean 203.0.113.0/24?");
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct List {
     /// The ranges.
@@ -46,6 +65,8 @@ pub struct List {
 
 impl List {
     /// Reads a whole list. Blank lines and comments hold nothing; a byte order mark and CRLF are accepted.
+    /// There is no error: a line that can't be read is one of the bad ones, and the others are read all the
+    /// same.
     pub fn parse(bytes: &[u8], format: ListFormat) -> Self {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let format = match format {
@@ -83,6 +104,7 @@ fn guess(bytes: &[u8]) -> ListFormat {
     if first.is_some_and(|data| data.contains(',')) { ListFormat::Csv } else { ListFormat::Lines }
 }
 
+/// The range on a line; none on one that holds nothing. The error is the reason that people are told.
 fn parse_line(bytes: &[u8], format: ListFormat) -> Result<Option<Range>, String> {
     let text = str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
     // Else what stands behind it would be lost: to a comment, or as the columns behind the range.
@@ -102,6 +124,7 @@ fn parse_line(bytes: &[u8], format: ListFormat) -> Result<Option<Range>, String>
 /// A range, and behind it nothing but the numbers that some lists have there.
 fn parse_words(data: &str) -> Result<Range, String> {
     let words: Vec<&str> = data.split_ascii_whitespace().collect();
+    // With blanks around its dash a range is up to three words; the words are joined again below.
     let of_range = match words.as_slice() {
         [_, "-", _, ..] => 3,
         [start, _, ..] if start.ends_with('-') => 2,
@@ -121,7 +144,8 @@ fn without_comment(line: &str) -> &str {
     line.split(['#', ';']).next().unwrap_or_default().trim_ascii()
 }
 
-/// Only the first two commas count, because the names behind them hold commas and quotes of their own.
+/// The range of the first one or two fields. Only the first two commas count, because the names behind them
+/// hold commas and quotes of their own.
 fn parse_csv(line: &str) -> Result<Range, String> {
     let mut fields = line.splitn(3, ',').map(str::trim_ascii);
     let (start, end) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
@@ -134,7 +158,7 @@ fn parse_csv(line: &str) -> Result<Range, String> {
     format!("{start}-{end}").parse().map_err(|error| in_words(&error))
 }
 
-/// An error with its hint, for people.
+/// An error with its hint, for people: what is wrong, then what was probably meant.
 pub fn in_words(error: &RangeError) -> String {
     format!("{error}; {}", error.hint())
 }

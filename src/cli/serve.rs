@@ -1,4 +1,8 @@
 //! `portcullis serve`: the sidecar itself.
+//!
+//! The flags override the file, and the sum of both is checked again, because two places that are each right
+//! may still collide. Logging begins before the service does, so that its first difficulty is seen; mistakes
+//! of usage come before that, as one line without a time.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -36,10 +40,11 @@ pub struct ServeArgs {
     url: Option<Endpoint>,
 }
 
-/// Serves until it is told to end.
+/// Serves until it is told to end by a signal.
 ///
 /// # Errors
-/// When the configuration is wrong, or something that the service needs is not there.
+/// [`Exit::Usage`] when the configuration is wrong or no data directory is known; [`Exit::Unavailable`] when
+/// something that the service needs is not there, like a free port or the data directory.
 pub fn run(args: &ServeArgs, target: &Target) -> Result<Exit, Failure> {
     if args.url.is_some() || target.args.url.is_some() {
         return Err(Failure::usage("serve takes no --url; --lookup and --admin say where to listen"));
@@ -55,6 +60,7 @@ pub fn run(args: &ServeArgs, target: &Target) -> Result<Exit, Failure> {
     }
 }
 
+/// The configuration as it will be served. A list of places that is given by flags replaces that of the file.
 fn configuration(args: &ServeArgs, target: &Target) -> Result<Config, Failure> {
     let mut config = Config::load(args.config.as_deref(), &target.environment).map_err(Failure::usage)?;
     if !args.lookup.is_empty() {
@@ -67,7 +73,8 @@ fn configuration(args: &ServeArgs, target: &Target) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// `RUST_LOG` says how much is logged.
+/// `RUST_LOG` says how much is logged. A value that makes no sense is noted and passed over: it must not keep
+/// the sidecar from serving.
 fn log_to_standard_error(target: &Target) {
     let colours = io::stderr().is_terminal() && target.environment.text("NO_COLOR").is_none();
     let wanted = target.environment.text("RUST_LOG").unwrap_or(LOGGED);

@@ -1,4 +1,8 @@
 //! `portcullis status`: how the service is.
+//!
+//! Three ways to look: once, every second until interrupted (`--watch`), or until it is ready (`--wait`, for
+//! scripts that start the service and go on). As JSON the service's own words are printed unread; as text the
+//! keys that this release knows, so that a service of another release can be looked at too.
 
 use std::io::{self, IsTerminal};
 use std::thread;
@@ -37,7 +41,8 @@ pub struct StatusArgs {
     json: bool,
 }
 
-/// What the service says of itself, as far as people are shown it.
+/// What the service says of itself, as far as people are shown it. Every key may be missing, because the
+/// service may be of another release.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Seen {
@@ -57,6 +62,7 @@ struct Seen {
     version: String,
 }
 
+/// Numbers of rows, by family.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Rows {
@@ -70,10 +76,11 @@ struct Look {
     seen: Seen,
 }
 
-/// Prints the status once, or again and again, or once it is ready.
+/// Prints the status once, or again and again, or once it is ready. A service that is not ready is no failure
+/// unless it was to be waited for.
 ///
 /// # Errors
-/// When the service can't be asked.
+/// When the service can't be asked, or will not become ready by itself.
 pub fn run(args: &StatusArgs, target: &Target) -> Result<Exit, Failure> {
     let mut output = Output::lock();
     let format = args.json.into();
@@ -88,6 +95,7 @@ pub fn run(args: &StatusArgs, target: &Target) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// One look at the service.
 fn look(client: &mut Client) -> Result<Look, Failure> {
     let body = ask(client, &Request { path: "/v1/status".to_owned(), ..Request::default() })?;
     let seen = serde_json::from_slice(&body).map_err(|error| {
@@ -96,8 +104,10 @@ fn look(client: &mut Client) -> Result<Look, Failure> {
     Ok(Look { body, seen })
 }
 
+/// Looks until nobody reads on. Text on a terminal is drawn over; all else is appended.
 fn watch(target: &Target, output: &mut Output, format: Format) -> Result<(), Failure> {
     let redraw = format == Format::Text && io::stdout().is_terminal();
+    // Kept for all looks. It connects again by itself when the service was started anew.
     let mut client = target.connect(Intent::Read)?;
     while !output.is_gone() {
         match look(&mut client) {
@@ -116,6 +126,11 @@ fn watch(target: &Target, output: &mut Output, format: Format) -> Result<(), Fai
     Ok(())
 }
 
+/// Looks until the service is ready, over a new connection each time, since it may be starting only now.
+///
+/// It is given up in three cases: an alarm, which waiting does not end; a failure that is not one of reaching
+/// the service; and no answer for [`SILENCE_MAX`]. How long a service that answers takes is no matter: a long
+/// log is folded for as long as it takes.
 fn until_ready(target: &Target) -> Result<Look, Failure> {
     let mut answered = Instant::now();
     let mut phase = String::new();
@@ -129,6 +144,7 @@ fn until_ready(target: &Target) -> Result<Look, Failure> {
             Ok(look) => {
                 answered = Instant::now();
                 if look.seen.phase != phase {
+                    // Each phase is told once, not with each look.
                     phase = look.seen.phase;
                     note(&format!("not ready yet: {}", shown(&phase)));
                 }
@@ -145,6 +161,7 @@ fn until_ready(target: &Target) -> Result<Look, Failure> {
     }
 }
 
+/// Prints one look.
 fn print(output: &mut Output, look: &Look, format: Format) -> Result<(), Failure> {
     match format {
         Format::Json => output.line(String::from_utf8_lossy(look.body.trim_ascii())),
@@ -152,6 +169,7 @@ fn print(output: &mut Output, look: &Look, format: Format) -> Result<(), Failure
     }
 }
 
+/// The lines for people. What is in order is left out where saying it would only hide the rest.
 fn table(seen: &Seen) -> Vec<String> {
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let age = seen.age_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));

@@ -1,4 +1,16 @@
 //! Sending commands so that a repetition is harmless: in groups, each under a key of its own.
+//!
+//! ```text
+//!   one group       01J9…            its commands get the ids   01J9…/1  01J9…/2  …
+//!   several         01J9….1  01J9….2 …                          01J9….1/1  …  01J9….2/1  …
+//! ```
+//!
+//! When an answer is lost, nobody on this side can know whether the group was taken. So it is sent again
+//! under the same key. The service makes the same ids of it, finds those that are in the log, and answers as
+//! if the first time had gone well. A group is the unit of that: it is taken as a whole, and small against
+//! the number of ids that the service remembers.
+//!
+//! The key is new for each run: a verb that is run again is a new wish, not a repetition.
 
 use std::thread;
 use std::time::Duration;
@@ -16,9 +28,10 @@ use crate::command::{Action, Command};
 use crate::http::client::{Answer, Client, Request, RequestError, Token};
 use crate::record::{Offset, Position};
 
-/// The most commands in one group, as the service takes them.
+/// The most commands in one group, as the service takes them. Larger lists are several groups, one after the
+/// other.
 pub const GROUP_COMMANDS_MAX: usize = 1_000;
-/// How often a group is sent again before giving up.
+/// How often a group is sent again before giving up, with at most about three seconds of pauses in all.
 pub const REPEATS_MAX: u32 = 5;
 /// The pause before the first repetition; it doubles with each.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -38,10 +51,11 @@ pub struct CommandArgs {
 }
 
 impl CommandArgs {
-    /// The commands that do this to each of the ranges.
+    /// The commands that do this to each of the ranges, in their order and without ids: the service gives
+    /// them theirs by the key.
     ///
     /// # Errors
-    /// When a flag does not fit into a command.
+    /// When a flag does not fit into a command: then it fits into none, since all have the same.
     pub fn commands(&self, action: Action, ranges: &[Range]) -> Result<Vec<Command>, Failure> {
         let commands = ranges.iter().map(|range| Command {
             reason: self.reason.clone(),
@@ -71,7 +85,7 @@ pub enum Width {
     Any,
 }
 
-/// What is to happen to the commands.
+/// What is to happen to the commands, and so what the request asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
     /// They are made durable.
@@ -83,6 +97,7 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The path and query of the request.
     const fn path(self) -> &'static str {
         match self {
             Self::Write => "/v1/commands",
@@ -92,7 +107,8 @@ impl Mode {
     }
 }
 
-/// What became of a group.
+/// What became of a group. Which fields are there depends on the [`Mode`]; what the service does not say is
+/// none or false.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(default)]
 pub struct Verdict {
@@ -120,7 +136,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// The position after the group.
+    /// The position after the group; none for a dry run.
     pub fn position(&self) -> Option<Position> {
         self.offset.map(Offset::next)
     }
@@ -135,6 +151,7 @@ fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u128>, D:
     })
 }
 
+/// Of one command the service names the reason, of several their number; zero of them is nothing to tell.
 fn refusal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(word) => Some(shown(&word)),
@@ -143,7 +160,7 @@ fn refusal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>,
     })
 }
 
-/// Sends groups of commands to the service.
+/// Sends groups of commands to the service, one after the other over one connection.
 #[derive(Debug)]
 pub struct Writer {
     client: Client,
@@ -153,7 +170,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Connects to the service, to send this many groups.
+    /// Connects to the service, to send this many groups. The number must be known, because the key of an
+    /// only group has no number of its own.
     ///
     /// # Errors
     /// When it can't be reached, or this user may not write to it.
@@ -179,6 +197,8 @@ impl Writer {
         let request = self.request(group);
         let mut repeats = 0;
         loop {
+            // 503 wrote nothing and 504 may have, and so may a connection that was lost. The key makes them
+            // one case. An answer that is too long is not repeated: it would be as long again.
             let trouble = match self.client.send(&request) {
                 Ok(answer) if !matches!(answer.status, 503 | 504) => return read(&answer),
                 Ok(answer) => Failure::answered(&answer),
@@ -198,6 +218,8 @@ impl Writer {
         }
     }
 
+    /// The request for the next group. It is made once for all its repetitions, so that they have the same
+    /// key.
     fn request(&mut self, group: &[Command]) -> Request {
         let lines: Vec<String> = group.iter().map(Command::encode).collect();
         Request {
@@ -216,6 +238,7 @@ fn pause(repeats: u32) -> Duration {
     whole.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
+/// The verdict in an answer of success; any other is a failure.
 fn read(answer: &Answer) -> Result<Verdict, Failure> {
     if !matches!(answer.status, 200..=202) {
         return Err(Failure::answered(answer));

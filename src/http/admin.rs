@@ -1,4 +1,20 @@
 //! Writing commands.
+//!
+//! ```text
+//!   rights ─► parameters ─► body ─► group: all valid, each with an id ─► is there a snapshot?
+//!     ─► settle, split_carried    what is in the log already is a success and not written again
+//!     ─► refuse                   what the fold would refuse is told before it is in the log
+//!     ─► append                   durable from here on; the log goes on though the client be gone
+//!     ─► applied                  if asked for: until lookups know it
+//! ```
+//!
+//! A client that got no answer sends the same group again. That is safe because every command has an id, and
+//! three parts look at it. The view knows the ids of its last 10,000 offsets. Between a commit and its fold,
+//! which are moments apart, `Acknowledged` knows them. And if both miss, the fold refuses the second command
+//! as a duplicate. The first two are there for the answer only: the retry has to look like success.
+//!
+//! A refusal before the append is a courtesy, not a guarantee: other commands may come in between, and then
+//! the fold decides. `wait=applied` tells what it decided.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -26,18 +42,21 @@ use crate::view::{self, Refusal};
 
 /// The most commands of one group: it must be small against the window in which ids count as duplicates.
 pub const GROUP_COMMANDS_MAX: usize = 1_000;
-/// How long `wait=applied` waits unless `wait_ms` says otherwise.
+/// How long `wait=applied` waits unless `wait_ms` says otherwise. When it is over the answer is 202: the
+/// commands are durable, and lookups will know them.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(1);
-/// How long a retry waits for the view to know what was written under its ids.
+/// How long a retry waits for the view to know what was written under its ids. A follower that is further
+/// behind than this is in trouble that a sender need not wait for.
 pub const SETTLE_MAX: Duration = Duration::from_secs(1);
-/// The most ids that are remembered until the view knows them.
+/// The most ids that are remembered until the view knows them; some groups of the largest kind.
 const ACKNOWLEDGED_IDS_MAX: usize = 16_384;
 /// The longest that `wait_ms` may ask for.
 pub const WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long the log may take to say what became of a group; after that its outcome is unknown.
+/// How long the log may take to say what became of a group; after that its outcome is unknown, and the answer
+/// is 504.
 pub const APPEND_MAX: Duration = Duration::from_secs(30);
 
-/// How a group is to be written.
+/// How a group is to be written, as the parameters and the `Idempotency-Key` say.
 #[derive(Debug)]
 struct Asked {
     dry_run: bool,
@@ -47,6 +66,7 @@ struct Asked {
 }
 
 impl Asked {
+    /// Refuses combinations that have no meaning, rather than choosing one for the client.
     fn parse(head: &Parts) -> Result<Self, Problem> {
         let parameters = Parameters::parse(head, &["dry_run", "wait", "wait_ms"])?;
         let wait_ms = parameters.value("wait_ms")?;
@@ -65,6 +85,7 @@ impl Asked {
     }
 }
 
+/// The value of `wait_ms`: from 0 up to [`WAIT_MAX`].
 fn wait_of(millis: &str) -> Result<Duration, Problem> {
     // A sign is no digit, though the parser would take it.
     let digits = Some(millis).filter(|millis| millis.bytes().all(|byte| byte.is_ascii_digit()));
@@ -74,13 +95,15 @@ fn wait_of(millis: &str) -> Result<Duration, Problem> {
     wait.ok_or_else(|| request::invalid("wait_ms", "is no number of milliseconds that we wait", &hint))
 }
 
-/// `POST /v1/commands`.
+/// `POST /v1/commands`: 201 for new commands, 200 for a group that was in the log already and for a dry run,
+/// 202 when the wait for its effect was too short.
 pub(super) async fn commands(
     worker: &Worker,
     head: &Parts,
     body: &mut Incoming,
     peer: Peer,
 ) -> Result<Answer, Problem> {
+    // Before the body is read: who may not write must not make us hold 4 MiB either.
     guard::check_write(head, &worker.app.token, peer)?;
     let asked = Asked::parse(head)?;
     let body = request::body(body).await?;
@@ -90,14 +113,17 @@ pub(super) async fn commands(
     if asked.dry_run {
         return Ok(dry_run(worker, group).await);
     }
+    // Of the group as it was sent, so that a retry is answered in the same form.
     let size = Size::of(&group);
     settle(worker, &group).await;
     // A retry must look like success, whatever has become of its commands since.
     let (carried, fresh) = split_carried(&worker.app.live, group);
+    // Nothing is left to write. The offset told is that of the last command, as it was the first time.
     if let (Some(offset), []) = (carried.iter().max(), fresh.as_slice()) {
         let applied = applied(worker, &asked, &carried, size).await;
         return Ok(applied.answer(StatusCode::OK, Written::Duplicate { offset: *offset, duplicate: true }));
     }
+    // Only what is new is judged: on the rest the fold has spoken already.
     refuse(worker, &fresh).await?;
     let ids: Vec<CommandId> = fresh.iter().map(|numbered| numbered.id.clone()).collect();
     let (offset, offsets) = append(worker, &fresh, &ids).await?;
@@ -110,7 +136,8 @@ pub(super) async fn commands(
 pub(super) struct Acknowledged(HashMap<CommandId, Position>);
 
 impl Acknowledged {
-    /// Forgets what is published, and all if there is too much: then the fold alone finds duplicates.
+    /// Adds what is durable now. Forgets what is published, and all if there is too much: then the fold alone
+    /// finds duplicates.
     fn remember(&mut self, ids: &[CommandId], offsets: &[Offset], published: Position) {
         self.0.retain(|_, behind| *behind > published);
         if self.0.len() + ids.len() > ACKNOWLEDGED_IDS_MAX {
@@ -119,7 +146,7 @@ impl Acknowledged {
         self.0.extend(ids.iter().cloned().zip(offsets.iter().map(|offset| offset.next())));
     }
 
-    /// The position behind the last command of the group that was acknowledged before.
+    /// The position behind the last command of the group that was acknowledged before; none if none was.
     fn behind(&self, group: &[Numbered]) -> Option<Position> {
         group.iter().filter_map(|numbered| self.0.get(&numbered.id).copied()).max()
     }
@@ -149,7 +176,9 @@ fn split_carried(live: &Live, group: Vec<Numbered>) -> (Vec<Offset>, Vec<Numbere
 
 /// Refuses what the fold would refuse anyway, as far as that can be known before it is in the log.
 async fn refuse(worker: &Worker, group: &[Numbered]) -> Result<(), Problem> {
+    // The fold will judge by the timestamp that the log gives; until then our own clock is the best guess.
     let now = Timestamp::from(SystemTime::now());
+    // The first fault in the order of the group is told; nothing of it is written then.
     for Numbered { line, command, .. } in group {
         if matches!(command.action, Action::Blacklist { expires_at: Some(expires_at) } if expires_at <= now) {
             let problem = Problem::new(codes::EXPIRED, "the ban is over already", "let it end in the future");
@@ -178,6 +207,7 @@ async fn refuse(worker: &Worker, group: &[Numbered]) -> Result<(), Problem> {
     }
 }
 
+/// The problem of a command that needs force.
 fn too_broad(message: String) -> Problem {
     let hint = r#"if it is meant, write it as a JSON command with "force":true"#;
     Problem::new(codes::TOO_BROAD, message, hint).field("range")
@@ -191,14 +221,15 @@ const fn ipv4_addresses(command: &Command) -> u128 {
     }
 }
 
-/// What the fold would say, found out on a thread of its own, because it may copy many rows.
+/// What the fold would say of each command, in order, if they were in the log now. Found out on a thread of
+/// its own, because it may copy many rows.
 async fn preview(worker: &Worker, group: &[Numbered], now: Timestamp) -> Vec<Outcome> {
     let live = worker.app.live.clone();
     let commands: Vec<Command> = group.iter().map(|numbered| numbered.command.clone()).collect();
     blocking(move || live.preview(&commands, now)).await
 }
 
-/// Runs what takes long on a thread of its own.
+/// Runs what takes long on a thread of its own. A panic there goes on here, and ends this connection only.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
@@ -206,6 +237,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
+/// What the group would change, summed up; nothing is written.
 async fn dry_run(worker: &Worker, group: Vec<Numbered>) -> Answer {
     #[derive(Serialize)]
     struct Preview {
@@ -242,10 +274,12 @@ enum Size {
 }
 
 impl Size {
+    /// Judged by the commands, not by the form of the body: one line is one command.
     const fn of(group: &[Numbered]) -> Self {
         if group.len() == 1 { Self::One } else { Self::Several }
     }
 
+    /// `refused` in an answer: of one command a word or null, of several a count.
     fn refused(self, outcomes: &[Outcome]) -> Value {
         let mut reasons = outcomes.iter().filter_map(|outcome| outcome.refused);
         match self {
@@ -262,9 +296,12 @@ async fn append(
     group: &[Numbered],
     ids: &[CommandId],
 ) -> Result<(Offset, Vec<Offset>), Problem> {
+    // Written anew as JSON with its id, whatever form it came in: the id has to be in the log.
     let values = group.iter().map(|numbered| numbered.command.encode().into_bytes()).collect();
     let (done, outcome) = oneshot::channel();
+    // When the client is gone nobody receives the outcome, and the commands are written all the same.
     worker.app.sink.append(values, Box::new(move |result| drop(done.send(result))));
+    // Each of these names the ids, so that even a client that sent none can repeat the group safely.
     let unknown = |reason: &str| {
         let message = format!("what became of the commands is unknown: {reason}");
         let hint = "send the same commands again with the same ids: what is in the log already counts once";
@@ -289,7 +326,7 @@ async fn append(
     }
 }
 
-/// What is known of commands in the log being applied.
+/// What is known of commands in the log being applied, and with that the last part of an answer.
 enum AppliedYet {
     NotAsked,
     TimeRanOut,
@@ -300,6 +337,7 @@ enum AppliedYet {
 async fn applied(worker: &Worker, asked: &Asked, offsets: &[Offset], size: Size) -> AppliedYet {
     let (Some(wait), Some(last)) = (asked.wait, offsets.iter().max()) else { return AppliedYet::NotAsked };
     let mut published = worker.app.published.clone();
+    // Published, not only folded: the sender is promised that lookups know it.
     let arrived = timeout(wait, published.wait_for(|position| *position >= last.next())).await;
     if !matches!(arrived, Ok(Ok(_))) {
         return AppliedYet::TimeRanOut;
@@ -314,7 +352,7 @@ async fn applied(worker: &Worker, asked: &Asked, offsets: &[Offset], size: Size)
     AppliedYet::Applied { changed, refused: size.refused(&outcomes) }
 }
 
-/// What is in the log.
+/// What is in the log. The offset is that of the last command; the position behind it is one more.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Written {

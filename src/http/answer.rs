@@ -1,4 +1,13 @@
 //! Answers: bodies, headers of our own, and errors in their one shape.
+//!
+//! Handlers return `Result<Answer, Problem>`. A [`Problem`] is an error on its way to becoming an answer:
+//!
+//! ```text
+//!   {"error":{"code":"range_host_bits","message":"…","hint":"…","field":"range","line":3}}
+//! ```
+//!
+//! `code` is for programs and never changes its meaning, `message` and `hint` are for people and may. What
+//! says where it is wrong (`field`, `line`, `index`) and `ids` are there only if they are known.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,7 +28,7 @@ use crate::record::Position;
 
 /// Names the position of the snapshot that an answer was made from.
 pub(super) const POSITION: HeaderName = HeaderName::from_static("portcullis-position");
-/// How long ago the view was last known to be at the end of the log.
+/// How long ago the view was last known to be at the end of the log; absent as long as it never was.
 pub(super) const AGE_MS: HeaderName = HeaderName::from_static("portcullis-age-ms");
 /// The verdict of a check, for those who read no bodies.
 pub(super) const BLACKLISTED: HeaderName = HeaderName::from_static("portcullis-blacklisted");
@@ -39,6 +48,7 @@ pub(super) enum Piece {
     End,
 }
 
+/// What a body is made of.
 #[derive(Debug)]
 enum Content {
     Whole(Bytes),
@@ -50,13 +60,13 @@ enum Content {
 #[derive(Debug)]
 struct Pieces {
     made: mpsc::Receiver<Piece>,
-    /// What is not taken by then is cut off.
+    /// What is not taken by then is cut off: a slow client must not hold its place for ever.
     until: Instant,
     /// Given back with the last piece, so that whoever has read the body whole may ask for the next one.
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// The body of an answer.
+/// The body of an answer: whole from the start, or pieces as they are made.
 #[derive(Debug)]
 pub(super) struct Body {
     content: Content,
@@ -65,10 +75,12 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// A body whose length is known, so that it goes out in one write with its header.
     pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self { content: Content::Whole(bytes.into()), _in_service: None }
     }
 
+    /// A body that is made while it is sent, in chunks, until [`Piece::End`] or that time.
     pub(super) const fn pieces(
         made: mpsc::Receiver<Piece>,
         until: Instant,
@@ -77,6 +89,7 @@ impl Body {
         Self { content: Content::Pieces(Pieces { made, until, _place: place }), _in_service: None }
     }
 
+    /// The body that ends the request when it is dropped, be it sent or not.
     pub(super) fn held_by(self, in_service: InService) -> Self {
         if let Content::Pieces(pieces) = &self.content {
             in_service.end_by(pieces.until);
@@ -85,7 +98,7 @@ impl Body {
     }
 }
 
-/// A body ended before it was whole.
+/// A body ended before it was whole. It makes hyper break the connection off instead of ending the body well.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was cut off")]
 pub(super) struct CutOff;
@@ -143,18 +156,22 @@ pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Body) 
 }
 
 /// An answer in JSON.
+///
+/// # Panics
+/// If the value can't be JSON, which no answer of ours is: their keys are strings.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(value).expect("an answer holds nothing that JSON cannot");
     answer(status, JSON, Body::whole(body))
 }
 
 /// Notes the position that the answer was made from.
+/// The worker, which stamps every answer, leaves it as it is.
 pub(super) fn at_position(mut answer: Answer, position: Position) -> Answer {
     answer.headers_mut().insert(POSITION, position.number().into());
     answer
 }
 
-/// Where in a request something is wrong.
+/// Where in a request something is wrong; what is not known is left out.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Place {
     /// The field or parameter.
@@ -168,6 +185,7 @@ pub(super) struct Place {
     pub(super) index: Option<usize>,
 }
 
+/// What an error says, and how it is answered. Fields without `skip` are the contract.
 #[derive(Debug, Serialize)]
 struct Details {
     code: &'static str,
@@ -183,13 +201,16 @@ struct Details {
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-/// Why a request is not answered as it asks, ready to be answered.
+/// Why a request is not answered as it asks, ready to be answered. Boxed, because every handler's result has
+/// room for one.
 #[derive(Debug)]
 pub(super) struct Problem(Box<Details>);
 
 impl Problem {
+    /// A problem with its code's status. The message says what is wrong, the hint what to do about it.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         let ErrorCode { word, status, .. } = code;
+        // HTTP wants every 401 to say how to do better.
         let header = (status == StatusCode::UNAUTHORIZED)
             .then(|| (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         let (message, hint) = (message.into(), hint.into());
@@ -210,6 +231,7 @@ impl Problem {
         Self::new(codes::NOT_READY, message, "wait until /readyz answers 200, which says how far it has got")
     }
 
+    /// The path is there and does not take the method; `Allow` says which it takes.
     pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
         let message = format!("the path takes {allowed}");
         let mut problem = Self::new(codes::METHOD_NOT_ALLOWED, message, "use one of the methods in `Allow`");
@@ -217,10 +239,12 @@ impl Problem {
         problem
     }
 
+    /// The status that it will be answered with.
     pub(super) fn status(&self) -> StatusCode {
         self.0.status
     }
 
+    /// The field or parameter that is wrong; like line and index, for programs that point at it.
     pub(super) fn field(mut self, field: &'static str) -> Self {
         self.0.place.field = Some(field);
         self
@@ -248,6 +272,7 @@ impl Problem {
         self
     }
 
+    /// The answer, with nothing beside the error.
     pub(super) fn into_answer(self) -> Answer {
         #[derive(Serialize)]
         struct Nothing {}

@@ -1,4 +1,11 @@
 //! A small blocking client for the command line: one connection, kept open over many requests.
+//!
+//! What sets it apart from a client for everything is that it knows what may be repeated. A question may be
+//! asked again; a group of commands may have been taken although no answer came. So a request that was lost
+//! on its way is sent again here only if it is a question, or was never sent at all. Commands are repeated by
+//! the caller, who gives them a key that makes it harmless.
+//!
+//! It speaks plain HTTP/1.1 to one [`Endpoint`]: no TLS, no redirects, no proxies. Every wait has a limit.
 
 use std::fmt;
 use std::io;
@@ -21,9 +28,9 @@ use tokio::time::timeout;
 /// How long making a connection may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the head of an answer may take: longer than the service itself takes to give up writing a group
-/// (30 s) and waiting for it to be applied (10 s).
+/// (30 s) and waiting for it to be applied (10 s). Connecting again counts in.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
-/// How long the next piece of a body may take.
+/// How long the next piece of a body may take. There is no limit to a whole body that keeps coming.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest body that is kept whole; a longer one has to go through [`Client::stream`].
 pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -31,13 +38,26 @@ pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// One place where a service may be reached.
+///
+/// ```
+/// use portcullis::http::client::Endpoint;
+///
+/// let tcp: Endpoint = "http://[::1]:8182".parse()?;
+/// assert_eq!(tcp, Endpoint::Tcp { host: "::1".to_owned(), port: 8182 });
+/// let unix: Endpoint = "unix:/run/portcullis/admin.sock".parse()?;
+/// assert_eq!(unix.to_string(), "unix:/run/portcullis/admin.sock");
+///
+/// assert!("127.0.0.1:8182".parse::<Endpoint>().is_err(), "without http:// it is none");
+/// assert!("https://127.0.0.1:8182".parse::<Endpoint>().is_err(), "nor with TLS");
+/// # Ok::<(), portcullis::http::client::EndpointError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Endpoint {
     /// A host and a port over TCP, as they go into the `Host` header.
     Tcp {
         /// The name or address, without the brackets of an IPv6 address.
         host: String,
-        /// The port.
+        /// The port; 80 where the text names none.
         port: u16,
     },
     /// The path of a Unix socket.
@@ -69,6 +89,7 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
+        // The text may come from anywhere and goes to a terminal: cut to length, and escaped.
         let error = || EndpointError(text.chars().take(100).flat_map(char::escape_debug).collect());
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(error()) } else { Ok(Self::Unix(path.into())) };
@@ -97,7 +118,8 @@ impl FromStr for Endpoint {
 )]
 pub struct EndpointError(String);
 
-/// A bearer token, checked to fit into a header. Never shown.
+/// A bearer token, checked to fit into a header. Never shown. The blanks around it are dropped, because it
+/// is mostly read from a file that ends in a line feed.
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
@@ -123,18 +145,19 @@ impl fmt::Debug for Token {
 #[error("the token is empty or holds a control character")]
 pub struct TokenError;
 
-/// What a request is about; its path is written with its query.
+/// What a request is about; its path is written with its query. The default is a `GET` of nothing, to be
+/// filled in.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The path and query.
     pub path: String,
     /// The body of a POST; a request without one is a GET.
     pub body: Option<Bytes>,
-    /// The only media type that is wanted, if any.
+    /// The only media type that is wanted; none leaves the choice to the service.
     pub accept: Option<&'static str>,
-    /// What makes a repetition of the request harmless: visible ASCII.
+    /// The `Idempotency-Key`, which makes a repetition of the request harmless: visible ASCII.
     pub key: Option<String>,
-    /// The right to write.
+    /// The right to write; none over a Unix socket, whose file is the right.
     pub token: Option<Token>,
 }
 
@@ -144,6 +167,7 @@ impl Request {
         !self.path.starts_with("/v1/commands")
     }
 
+    /// The request for hyper; an error if path or key don't fit into a header.
     fn build(&self, authority: &str) -> Result<hyper::Request<Full<Bytes>>, hyper::http::Error> {
         let method = if self.body.is_some() { hyper::Method::POST } else { hyper::Method::GET };
         let mut builder =
@@ -167,13 +191,14 @@ impl Request {
 /// What the service answered.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
+    /// The HTTP status. Any is an answer: what it means is the caller's to say.
     pub status: u16,
     /// The body; empty when it was streamed.
     pub body: Bytes,
 }
 
-/// Why there is no connection.
+/// Why there is no connection. The two differ for a caller with several places to try: one that is denied
+/// was found.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ConnectError {
     /// The socket is there, but not for us.
@@ -193,7 +218,7 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-/// Why a request has no answer.
+/// Why a request has no answer; the first two differ in whether it may have had an effect.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The connection had ended and no new one could be made: the service never saw the request.
@@ -211,6 +236,8 @@ pub enum RequestError {
 }
 
 /// One connection to a service, made again when it has ended.
+///
+/// Each has a runtime of its own on the calling thread, so that it must not be used from within another one.
 #[derive(Debug)]
 pub struct Client {
     runtime: Runtime,
@@ -218,7 +245,8 @@ pub struct Client {
     connection: Option<Connection>,
 }
 
-/// A connection, and whether an answer has come over it yet.
+/// A connection, and whether an answer has come over it yet. A used one was idle since, and the service may
+/// have closed it in the meantime.
 #[derive(Debug)]
 enum Connection {
     Fresh(SendRequest<Full<Bytes>>),
@@ -226,10 +254,12 @@ enum Connection {
 }
 
 impl Client {
-    /// Connects to a service.
+    /// Connects to a service, without asking it anything yet.
     ///
     /// # Errors
-    /// When the socket is not for us, or nobody accepts a connection within [`CONNECT_TIMEOUT`].
+    /// [`Denied`](ConnectError::Denied) when the socket is not for us,
+    /// [`Unreachable`](ConnectError::Unreachable) when nobody accepts a connection within
+    /// [`CONNECT_TIMEOUT`].
     pub fn connect(endpoint: &Endpoint) -> Result<Self, ConnectError> {
         // One thread, no workers: the connection is driven only while a request waits for its answer.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -237,15 +267,18 @@ impl Client {
         Ok(Self { runtime, endpoint: endpoint.clone(), connection: Some(Connection::Fresh(connection)) })
     }
 
-    /// Where it is connected to.
+    /// Where it connects to.
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Sends a request and waits for its whole answer.
+    /// Sends a request and waits for its whole answer. After an error the next request makes a new
+    /// connection.
     ///
     /// # Errors
-    /// When there is no answer, or it is too long.
+    /// [`Connect`](RequestError::Connect) when the service never saw the request,
+    /// [`Lost`](RequestError::Lost) when that is unknown, [`TooLong`](RequestError::TooLong) when the answer
+    /// is.
     pub fn send(&mut self, request: &Request) -> Result<Answer, RequestError> {
         self.exchange(request, None)
     }
@@ -259,6 +292,8 @@ impl Client {
         self.exchange(request, Some(sink))
     }
 
+    /// Takes the connection out and puts it back only after a whole answer: one that failed in the middle
+    /// still has the rest of it on the way.
     fn exchange(&mut self, request: &Request, sink: Option<Sink<'_>>) -> Result<Answer, RequestError> {
         let kept = self.connection.take();
         let (answer, connection) = self.runtime.block_on(exchange(&self.endpoint, kept, request, sink))?;
@@ -267,9 +302,10 @@ impl Client {
     }
 }
 
-/// Takes the pieces of a body.
+/// Takes the pieces of a body, in order; its error ends the transfer.
 pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
+/// One request and its answer, over the connection that was kept if there is one.
 async fn exchange(
     endpoint: &Endpoint,
     kept: Option<Connection>,
@@ -316,6 +352,7 @@ async fn ask(
     head.map(|head| (head, connection)).map_err(|error| RequestError::Lost(reason(&error)))
 }
 
+/// A new connection. A name with several addresses is tried at each of them, within the one time limit.
 async fn open(endpoint: &Endpoint) -> Result<SendRequest<Full<Bytes>>, ConnectError> {
     let opened = timeout(CONNECT_TIMEOUT, async {
         match endpoint {
@@ -332,6 +369,7 @@ async fn open(endpoint: &Endpoint) -> Result<SendRequest<Full<Bytes>>, ConnectEr
     })
 }
 
+/// Begins HTTP on a socket that is connected.
 async fn start(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
 ) -> Result<SendRequest<Full<Bytes>>, ConnectError> {
@@ -342,6 +380,7 @@ async fn start(
     Ok(sender)
 }
 
+/// A whole body, within [`ANSWER_BYTES_MAX`].
 async fn collect(mut body: Incoming) -> Result<Bytes, RequestError> {
     let mut whole = Vec::new();
     while let Some(piece) = next_piece(&mut body).await? {
@@ -353,6 +392,7 @@ async fn collect(mut body: Incoming) -> Result<Bytes, RequestError> {
     Ok(whole.into())
 }
 
+/// Hands a body on as it comes; how much of it there is does not matter.
 async fn hand_on(mut body: Incoming, sink: Sink<'_>) -> Result<(), RequestError> {
     while let Some(piece) = next_piece(&mut body).await? {
         sink(&piece).map_err(RequestError::Sink)?;
@@ -360,6 +400,7 @@ async fn hand_on(mut body: Incoming, sink: Sink<'_>) -> Result<(), RequestError>
     Ok(())
 }
 
+/// The next piece; none at the end of a body that is whole. One that was cut off is an error.
 async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, RequestError> {
     let frame = timeout(BODY_TIMEOUT, body.frame())
         .await

@@ -1,8 +1,19 @@
 //! Every error code that HTTP answers carry, with its status: the one list of them.
+//!
+//! A program that meets an error looks at `error.code`. So a word, once released, keeps its meaning and its
+//! status; what is wrong in a new way gets a new word. Codes of addresses and commands have their words in
+//! [`address`](crate::address) and [`command`](crate::command) and their statuses here.
 
 use hyper::StatusCode;
 
 /// A stable word for one thing that can go wrong, and the status that it is answered with.
+///
+/// ```
+/// use portcullis::http::codes::{ERROR_CODES, RANGE_HOST_BITS};
+///
+/// assert_eq!((RANGE_HOST_BITS.word, RANGE_HOST_BITS.status.as_u16()), ("range_host_bits", 400));
+/// assert!(ERROR_CODES.contains(&RANGE_HOST_BITS));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ErrorCode {
     /// The word, as `error.code` has it.
@@ -13,6 +24,7 @@ pub struct ErrorCode {
     pub meaning: &'static str,
 }
 
+// One line a code: constant, list and documentation are made of it, so that none of them can be forgotten.
 macro_rules! error_codes {
     ($($name:ident = $word:literal, $status:ident, $meaning:literal;)*) => {
         $(#[doc = $meaning]
@@ -71,7 +83,8 @@ error_codes! {
     OUTCOME_UNKNOWN = "outcome_unknown", GATEWAY_TIMEOUT, "The log may have taken all, some or nothing: repeat with the same ids.";
 }
 
-/// The code with this word; errors of addresses and commands bring their own words.
+/// The code with this word; errors of addresses and commands bring their own words. One that is missing from
+/// the list is answered with 400 all the same, and a test sees that none is.
 pub(super) fn by_word(word: &'static str) -> ErrorCode {
     let known = ERROR_CODES.iter().find(|code| code.word == word);
     known.copied().unwrap_or(ErrorCode { word, ..BODY_INVALID })

@@ -1,4 +1,11 @@
 //! Serves one connection, within its limits.
+//!
+//! One future drives three things: hyper, which reads requests and writes answers; the [`Pace`], which says
+//! when the client takes too long; and the drain. They share one poll, so that a request costs no timer, no
+//! channel and no further task.
+//!
+//! A connection that breaks a limit of the pace is closed without an answer. A body that is too slow is
+//! answered with 408, because by then there is a request to answer.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -16,7 +23,7 @@ use super::pace::{IDLE_MAX, InService, Pace, Paced};
 use super::worker::Worker;
 
 /// The most bytes of a header that are read at all; above its limit and below this one a header is answered
-/// with an error in our shape, above it with the bare status.
+/// with an error in our shape, above it with the bare status. It bounds what a connection keeps in memory.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// Answers the requests of one connection until it ends, takes too long, or is drained.
@@ -25,6 +32,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let service = service_fn(|request| {
+        // Begun here, not in the future, which hyper may poll later; its end is that of the body.
         let in_service = InService::begin(&pace);
         let worker = Rc::clone(&worker);
         async move {
@@ -43,12 +51,14 @@ where
     let mut connection = pin!(connection);
     let mut alarm = pin!(tokio::time::sleep(IDLE_MAX));
     poll_fn(|cx| {
+        // Asked at each poll: telling hyper twice changes nothing, and the drain wakes us when it begins.
         if pace.draining(cx) {
             connection.as_mut().graceful_shutdown();
         }
         // What a connection fails of concerns its client alone.
         match connection.as_mut().poll(cx) {
             Poll::Ready(_) => Poll::Ready(()),
+            // After hyper, so that what it has just read and written counts.
             Poll::Pending => pace.poll_overdue(cx, alarm.as_mut()),
         }
     })

@@ -3,6 +3,14 @@
 //! A port on localhost is reachable by every web page that is open on the host, through DNS rebinding and
 //! cross-site requests. So over TCP a request must be addressed to us by a name that is ours, and a write
 //! must know the token. A Unix socket is guarded by the permissions of its file.
+//!
+//! | | reading | writing |
+//! |---|---|---|
+//! | TCP | one `Host` that is ours | that, no `Origin`, and the token |
+//! | Unix socket | the file's permissions | the file's permissions, no `Origin` |
+//!
+//! `/healthz` and `/readyz` are asked under any name. What it does not do: it encrypts nothing, tells no
+//! users apart, and counts no wrong guesses, because a token of 32 random bytes is not to be guessed.
 
 use std::fmt;
 use std::fs;
@@ -27,14 +35,31 @@ const TOKEN_BYTES: usize = 32;
 const TOKEN_CHARS_MAX: usize = 256;
 
 /// What a write over TCP must know.
+///
+/// It is made of visible ASCII, 32 to 256 characters; one that we make is 32 random bytes in hex.
+///
+/// ```
+/// use portcullis::http::guard::Token;
+///
+/// let directory = tempfile::tempdir()?;
+/// let token = Token::load_or_create(directory.path())?;
+/// assert_eq!(token.as_str().len(), 64);
+/// assert_eq!(Token::load_or_create(directory.path())?, token);
+/// assert_eq!(format!("{token:?}"), "Token(…)");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct Token(String);
 
 impl Token {
     /// Reads the token of a data directory, or makes one if there is none yet, readable by its owner only.
     ///
+    /// Two processes must not do this at once; the lock of the embedded log in the same directory sees to it.
+    ///
     /// # Errors
-    /// When the file can't be read or written, or holds something that no token is.
+    /// [`Io`](TokenError::Io) when the file can't be read or written; [`Invalid`](TokenError::Invalid) when
+    /// it holds something that no token is. An empty file is an error too: a token that is empty would let
+    /// everybody in.
     pub fn load_or_create(directory: &Path) -> Result<Self, TokenError> {
         let path = directory.join(TOKEN_FILE);
         let failed = |source| TokenError::Io { path: path.clone(), source };
@@ -45,6 +70,7 @@ impl Token {
         }
     }
 
+    /// The token in the text of a file, which may end in a line feed.
     fn parse(text: &str) -> Option<Self> {
         let token = text.trim_ascii();
         let fits = (TOKEN_BYTES..=TOKEN_CHARS_MAX).contains(&token.len());
@@ -57,6 +83,7 @@ impl Token {
         fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let unfinished = path.with_extension("token.new");
+        // Left over from a crash in the middle of this.
         let _ = fs::remove_file(&unfinished);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         writeln!(file, "{token}")?;
@@ -105,10 +132,11 @@ pub enum TokenError {
     },
 }
 
-/// Where a request came in.
+/// Where a request came in; it decides what a request has to show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Peer {
-    /// Over TCP, to this address of ours.
+    /// Over TCP, to this address of ours: that of the connection, not the one that was bound, which may be
+    /// any.
     Tcp(IpAddr),
     /// Over a Unix socket.
     Unix,
@@ -128,6 +156,9 @@ impl Hosts {
     }
 
     /// Whether `host[:port]` names us, on whichever port: port forwarding changes it.
+    ///
+    /// Names must be listed, because rebinding makes a foreign name lead here. An address can't be rebound,
+    /// so that the one which the connection came in at is ours without being listed.
     fn admit(&self, authority: &str, ours: IpAddr) -> bool {
         let Some(host) = without_port(authority) else { return false };
         let named = |name: &String| name.eq_ignore_ascii_case(host);
@@ -160,6 +191,7 @@ pub(super) fn check_host(head: &Parts, hosts: &Hosts, peer: Peer) -> Result<(), 
         return Err(Problem::new(codes::HOST_INVALID, "there must be exactly one `Host`", hint).closing());
     };
     let host_is_ours = value.to_str().is_ok_and(|host| hosts.admit(host, ours));
+    // A target in absolute form overrules `Host`, by the standard; so both have to be ours.
     let target_is_ours = head.uri.authority().is_none_or(|authority| hosts.admit(authority.as_str(), ours));
     if host_is_ours && target_is_ours {
         return Ok(());
@@ -169,6 +201,9 @@ pub(super) fn check_host(head: &Parts, hosts: &Hosts, peer: Peer) -> Result<(), 
 }
 
 /// Lets a request pass that may write.
+///
+/// A browser sends `Origin` with every cross-site POST, and no other program has reason to. So it is refused
+/// whatever else the request shows, before the token is looked at.
 pub(super) fn check_write(head: &Parts, token: &Token, peer: Peer) -> Result<(), Problem> {
     if head.headers.contains_key(ORIGIN) {
         let hint = "send it from a program that is no web page";

@@ -1,4 +1,12 @@
 //! What the sidecar says of itself.
+//!
+//! Three answers for three askers. `/healthz` tells a supervisor that the process lives: 200 as soon as it
+//! listens. `/readyz` tells a load balancer whether checks are answered: 503 until the first snapshot, and
+//! then 200 for good but while draining. `/v1/status` tells people and tools all the rest.
+//!
+//! Once ready, no trouble with the log makes `/readyz` fail unless `?strict` asks for it. A list that is some
+//! minutes old is worth more than none, and trouble with a log meets all sidecars at once: they must not all
+//! leave the load balancer in the same second.
 
 use std::time::Instant;
 
@@ -16,12 +24,13 @@ use crate::status::{Alarm, Degraded, Detail, Phase};
 use crate::table::Fingerprint;
 use crate::view::RefusedCounts;
 
-/// `GET /healthz`: the process is alive, whatever else it is.
+/// `GET /healthz`: the process is alive, whatever else it is. It looks at nothing, so that nothing can make
+/// it fail.
 pub(super) fn healthz() -> Answer {
     answer(StatusCode::OK, JSON, Body::whole(r#"{"alive":true}"#))
 }
 
-/// How far the sidecar has got.
+/// How far the sidecar has got: the body of `/readyz`, beside the error if there is one.
 #[derive(Serialize)]
 struct Progress {
     ready: bool,
@@ -33,11 +42,14 @@ struct Progress {
 }
 
 /// `GET /readyz`: whether checks are answered. `?strict` also asks whether the sidecar follows as it should.
+///
+/// Of several hindrances the first in this order is told: no snapshot, draining, alarm, degraded.
 pub(super) fn readyz(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
     let strict = Parameters::parse(head, &["strict"])?.flag("strict")?;
     let detail = worker.app.status.detail();
     // Readiness is what lookups see, not what the follower says.
     let ready = worker.with_snapshot(|_| ()).is_some();
+    // Told on connections that are still open, so that a load balancer sends its next requests elsewhere.
     let draining = worker.drain.borrow().is_some();
     let hindrance = match &*detail {
         _ if !ready => Some(Problem::not_ready()),
@@ -58,17 +70,21 @@ pub(super) fn readyz(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
     })
 }
 
+/// The problem that the log must not be followed.
 fn in_alarm(alarm: Alarm) -> Problem {
     let message = format!("the sidecar serves what it has, and must not follow: {}", alarm.word());
     Problem::new(codes::ALARM, message, "/v1/status says more")
 }
 
+/// The problem that the log is not followed as it should be.
 fn is_degraded(degraded: Degraded) -> Problem {
     let message = format!("the sidecar does not follow as it should: {}", degraded.word());
     Problem::new(codes::DEGRADED, message, "/v1/status says more")
 }
 
-/// All that the status says; keys are the contract.
+/// All that the status says; keys are the contract. `position` is that of the newest snapshot as the follower
+/// tells it, `lag` how many offsets the log's end lies behind it, and `age_ms` is null before the first
+/// proof.
 #[derive(Serialize)]
 struct Status<'a> {
     phase: Phase,
@@ -89,6 +105,7 @@ struct Status<'a> {
     version: &'static str,
 }
 
+/// Numbers of rows, by family.
 #[derive(Serialize)]
 struct Rows {
     ipv4: u64,
@@ -101,7 +118,8 @@ impl From<RowCounts> for Rows {
     }
 }
 
-/// `GET /v1/status`.
+/// `GET /v1/status`. Its parts are read one after the other, so that the log's end may be newer than the
+/// rest.
 pub(super) fn status(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
     Parameters::parse(head, &[])?;
     let status = &worker.app.status;

@@ -3,6 +3,14 @@
 //! A Unix socket is made in a folder that nobody else can enter, gets its permissions there, and is then
 //! moved to its name: it is never reachable by more than it should be, and there is no moment without a
 //! socket when a stale one is replaced.
+//!
+//! ```text
+//!   folder 0700  .x7Kq2/s   bind, listen, chown, chmod ── rename ──► admin.sock
+//! ```
+//!
+//! A socket whose process was killed stays behind as a file; it is replaced if nobody accepts there. A file
+//! that is no socket is left alone, and so is the socket of a process that lives. At the end only a socket
+//! that is still ours is removed: another process may have taken the name since.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -20,7 +28,7 @@ use super::settings::{AdminSettings, Listen};
 /// How many connections the kernel holds for us before they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// Who may use a Unix socket.
+/// Who may use a Unix socket: whoever the mode lets write to its file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rights {
     pub(super) mode: u32,
@@ -38,6 +46,8 @@ impl Rights {
 }
 
 /// Takes connections at one place.
+///
+/// Dropping it closes it; of a Unix socket it also removes the file.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
@@ -52,7 +62,7 @@ pub(super) enum Socket {
 }
 
 impl Listener {
-    /// Binds; must be called within a runtime.
+    /// Binds; must be called within a runtime. The rights are those of a Unix socket and mean nothing to TCP.
     pub(super) fn bind(listen: &Listen, rights: Rights) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
@@ -78,6 +88,8 @@ impl Listener {
 }
 
 /// A connection on the runtime that answers it, and where it came in.
+///
+/// The address of a TCP peer is our own end of the connection: what `Host` may name.
 pub(super) enum Connected {
     Tcp(TcpStream, Peer),
     Unix(UnixStream, Peer),
@@ -98,6 +110,7 @@ impl Socket {
     }
 }
 
+/// A listener at a TCP address; on port 0 the kernel finds a free one.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Else a restart would have to wait for the connections of the process before to be forgotten.
@@ -106,6 +119,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// A listener at the path of a Unix socket, which others can reach only once its rights are as they must be.
 fn bind_unix(path: &Path, rights: Rights) -> io::Result<Listener> {
     // Says so when the path is longer than a client could connect to.
     net::SocketAddr::from_pathname(path)?;
@@ -120,12 +134,14 @@ fn bind_unix(path: &Path, rights: Rights) -> io::Result<Listener> {
         chown(&fresh, None, Some(group.as_raw()))?;
     }
     fs::set_permissions(&fresh, Permissions::from_mode(rights.mode))?;
+    // Looked at before the move: afterwards another process might have put its own in the place.
     let file = SocketFile::new(&fresh, path)?;
     fs::rename(&fresh, path)?;
     Ok(Listener::Unix(listener, file))
 }
 
-/// Nothing, or a socket that nobody accepts at, may be replaced.
+/// Nothing, or a socket that nobody accepts at, may be replaced. Asked with `symlink_metadata`, so that a
+/// link is no socket, whatever it points to.
 fn check_replaceable(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -136,6 +152,7 @@ fn check_replaceable(path: &Path) -> io::Result<()> {
         }
     }
     match net::UnixStream::connect(path) {
+        // It sees a connection that ends without a request, which every server is used to.
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) => Err(error),
@@ -169,6 +186,7 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
+    /// Remembers the socket by device and inode, which the move to `path` does not change.
     fn new(fresh: &Path, path: &Path) -> io::Result<Self> {
         let made = fs::symlink_metadata(fresh)?;
         Ok(Self { path: path.to_owned(), identity: (made.dev(), made.ino()) })

@@ -1,4 +1,11 @@
 //! Checks: is this address blacklisted?
+//!
+//! One address is looked up in the worker's newest snapshot and answered from constants. A batch is answered
+//! from one snapshot as a whole, so that its verdicts belong together, in slices between which the other
+//! connections of the thread get their turn.
+//!
+//! A text that is no address is 400, and a sidecar without a snapshot 503. Neither is answered as
+//! free: whoever asks decides what to make of not knowing.
 
 use std::fmt;
 
@@ -17,11 +24,13 @@ use super::{Kind, codes};
 use crate::address::Address;
 use crate::snapshot::{Snapshot, Verdict};
 
-/// The most addresses of one batch on a lookup listener, whose other clients wait meanwhile.
+/// The most addresses of one batch on a lookup listener, whose other clients wait meanwhile. Beyond it the
+/// answer is 413.
 pub const LOOKUP_BATCH_ADDRESSES_MAX: usize = 4096;
 /// The most addresses of one batch on an admin listener.
 pub const ADMIN_BATCH_ADDRESSES_MAX: usize = 65_536;
-/// How many addresses of a batch are looked up before the other connections get their turn.
+/// How many addresses of a batch are looked up before the other connections get their turn: few enough that
+/// these notice nothing, and enough that the yielding costs little.
 const SLICE_ADDRESSES: usize = 64;
 
 /// `GET /v1/check/{ip}`.
@@ -30,6 +39,7 @@ pub(super) fn check_segment(worker: &Worker, head: &Parts, segment: &str) -> Res
     if head.uri.query().is_some() {
         Parameters::parse(head, &[])?;
     }
+    // Clients that build paths with a library send the colons of an IPv6 address encoded.
     let text = percent_decoded(segment).ok_or_else(not_utf8)?;
     check(worker, head, &text)
 }
@@ -41,6 +51,8 @@ pub(super) fn check_parameter(worker: &Worker, head: &Parts) -> Result<Answer, P
     check(worker, head, &text.ok_or_else(missing)?)
 }
 
+/// One address, answered from the newest snapshot. The address is read first: what can't be one is wrong
+/// whether there is a snapshot or not.
 fn check(worker: &Worker, head: &Parts, text: &str) -> Result<Answer, Problem> {
     let address: Address = text.parse()?;
     let found = worker.with_snapshot(|snapshot| (snapshot.lookup(address), snapshot.position()));
@@ -49,6 +61,7 @@ fn check(worker: &Worker, head: &Parts, text: &str) -> Result<Answer, Problem> {
 }
 
 /// The form of the answer that the client wants: plain text if it accepts exactly that.
+/// Several types, or `*/*`, get JSON without being weighed.
 pub(super) fn wanted_form(head: &Parts) -> Form {
     match head.headers.get(ACCEPT) {
         Some(accept) if accept == PLAIN => Form::Plain,
@@ -63,6 +76,7 @@ pub(super) enum Form {
     Json,
 }
 
+/// The answer to one check. Its bodies are constants, so that making it copies nothing.
 fn verdict_answer(verdict: Verdict, form: Form) -> Answer {
     let (digit, json) = match verdict {
         Verdict::Blacklisted => ("1", r#"{"blacklisted":true}"#),
@@ -85,7 +99,8 @@ fn not_utf8() -> Problem {
     )
 }
 
-/// `POST /v1/check`.
+/// `POST /v1/check`: a verdict for each address of the body, in order. A body that begins with `[` is a JSON
+/// array and answered with one; all else is lines, answered with lines.
 pub(super) async fn check_batch(
     worker: &Worker,
     head: &Parts,
@@ -131,17 +146,20 @@ async fn batch(
     Ok(verdicts)
 }
 
+/// The problem of a batch beyond the limit of its listener.
 fn too_many(addresses_max: usize) -> Problem {
     let message = format!("the batch has more than {addresses_max} addresses");
     Problem::new(codes::BATCH_TOO_LONG, message, "send it in several requests")
 }
 
-/// The address on each line that is not blank.
+/// The address on each line that is not blank. A problem names the line as an editor counts it; the batch
+/// adds the number of the address.
 fn lines(text: &str) -> impl Iterator<Item = Result<Address, Problem>> {
     let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     numbered.map(|(at, line)| line.parse().map_err(|error| Problem::from(error).line(Some(at + 1))))
 }
 
+/// The address in one element of a JSON array.
 fn element(raw: &RawValue) -> Result<Address, Problem> {
     let text: String = serde_json::from_str(raw.get()).map_err(|_| {
         Problem::new(codes::ADDRESS_INVALID, "the element is no string", "write addresses as JSON strings")
@@ -150,11 +168,13 @@ fn element(raw: &RawValue) -> Result<Address, Problem> {
 }
 
 /// The elements of a JSON array, unread: they are read slice by slice.
+/// To read them all at once would keep the other connections of the thread waiting.
 fn elements(text: &str, elements_max: usize) -> Result<Vec<&RawValue>, Problem> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut found = Vec::new();
     let read = json.deserialize_seq(Elements { elements_max, found: &mut found }).and_then(|()| json.end());
     match read {
+        // Looked at first: to serde an array that is not read to its end is an error of its own.
         _ if found.len() > elements_max => Err(too_many(elements_max)),
         Ok(()) => Ok(found),
         Err(error) => {
@@ -165,7 +185,7 @@ fn elements(text: &str, elements_max: usize) -> Result<Vec<&RawValue>, Problem> 
     }
 }
 
-/// Stops reading behind the first element that is too many.
+/// Stops reading behind the first element that is too many: the limit holds before the memory is taken.
 struct Elements<'a, 'de> {
     elements_max: usize,
     found: &'a mut Vec<&'de RawValue>,
@@ -189,6 +209,7 @@ impl<'de> Visitor<'de> for Elements<'_, 'de> {
     }
 }
 
+/// The answer to lines: `1` or `0` a line.
 fn digits(verdicts: &[Verdict]) -> Vec<u8> {
     let line = |verdict: &Verdict| match verdict {
         Verdict::Blacklisted => *b"1\n",
@@ -197,6 +218,7 @@ fn digits(verdicts: &[Verdict]) -> Vec<u8> {
     verdicts.iter().flat_map(line).collect()
 }
 
+/// The answer to an array: a boolean for each element.
 fn array(verdicts: &[Verdict]) -> Vec<u8> {
     let booleans: Vec<bool> = verdicts.iter().map(|verdict| *verdict == Verdict::Blacklisted).collect();
     serde_json::to_vec(&booleans).expect("booleans are JSON")

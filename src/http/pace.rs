@@ -1,4 +1,23 @@
 //! How long a connection may take for what it is doing, without a timer per request.
+//!
+//! ```text
+//!               a byte is read              hyper has a whole header
+//!    ┌─► Idle ─────────────────► Header ─────────────────────────────► Request ─┐
+//!    │   at most IDLE_MAX        at most HEADER_MAX                     no limit │
+//!    └──────────────────────── the body of the answer is gone ◄─────────────────┘
+//!
+//!    in any stage, while the client takes nothing of what we write: at most STALL_MAX
+//! ```
+//!
+//! Two facts keep it cheap. Changes of stage read no clock: they set a mark, and the next poll of the
+//! connection, which reads it anyway, dates them all. And the one timer of a connection, the *alarm*, may
+//! ring too early: it is moved only when the deadline has come nearer than it, and set anew when it rings
+//! before its time. A header that arrives whole, and is answered at once, never moves it: by the time of the
+//! look the stage is Idle again, with a deadline later than the alarm.
+//!
+//! A request has no limit here, because the body and the log that it may wait for have limits of their own.
+//! The attack that this guards against is the slow one: many connections that send a header byte by byte, or
+//! never read their answers, and so take every place.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,7 +36,7 @@ pub const HEADER_MAX: Duration = Duration::from_secs(5);
 /// How long a client may take nothing of an answer that is ready for it.
 pub const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// What a connection is doing.
+/// What a connection is doing. At any moment it is one of these; being stalled comes on top.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     /// Nothing, or sending the last bytes of an answer.
@@ -48,6 +67,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// The pace of a connection that begins now, idle.
     pub(super) fn new() -> Rc<Self> {
         Rc::new(Self {
             stage: Cell::new(Stage::Idle),
@@ -60,26 +80,33 @@ impl Pace {
         })
     }
 
+    /// Changes the stage; its time begins when the clock is next read.
     fn set(&self, stage: Stage) {
         self.stage.set(stage);
         self.anew.set(true);
     }
 
+    /// The client sent something.
     fn bytes_read(&self) {
         match self.stage.get() {
             // A header has its time from its first byte on, however many reads it takes.
             Stage::Header => {}
             Stage::Idle => self.set(Stage::Header),
+            // Without a limit there, it matters only to a client that is stalled and still sends.
             Stage::Request => self.anew.set(true),
         }
     }
 
+    /// The client took something.
     fn bytes_written(&self) {
+        // The end of an answer may still be on its way while the next header has begun. It must give that no
+        // more time, unless the time was spent on a stall.
         if self.stalled.replace(false) || self.stage.get() != Stage::Header {
             self.anew.set(true);
         }
     }
 
+    /// The client takes nothing. Only the first of several such writes counts: trying is not taking.
     fn write_blocked(&self) {
         if !self.stalled.replace(true) {
             self.anew.set(true);
@@ -109,9 +136,11 @@ impl Pace {
         if now >= deadline {
             return Poll::Ready(());
         }
+        // A later deadline leaves it as it is, because moving a timer costs more than one ring too many.
         if alarm.deadline() > deadline {
             alarm.as_mut().reset(deadline);
         }
+        // Polled until it is pending, which is what registers us to be woken.
         while alarm.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
                 return Poll::Ready(());
@@ -144,6 +173,7 @@ impl Pace {
 pub(super) struct InService(Rc<Pace>);
 
 impl InService {
+    /// A request begins: its header has been read.
     pub(super) fn begin(pace: &Rc<Pace>) -> Self {
         pace.set(Stage::Request);
         Self(Rc::clone(pace))
@@ -162,7 +192,7 @@ impl Drop for InService {
     }
 }
 
-/// A socket that reports to the pace of its connection.
+/// A socket that reports to the pace of its connection what passes through it, and changes nothing.
 #[derive(Debug)]
 pub(super) struct Paced<S> {
     socket: S,
@@ -174,6 +204,7 @@ impl<S> Paced<S> {
         Self { socket, pace }
     }
 
+    /// What a write says of the client: an error says nothing, since it ends the connection anyway.
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Ready(Ok(1..)) => self.pace.bytes_written(),
@@ -191,6 +222,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        // A read of nothing is the end of what the client sends, and no sign of life.
         if buffer.filled().len() > before {
             self.pace.bytes_read();
         }

@@ -1,4 +1,17 @@
 //! The list itself, streamed while it is made.
+//!
+//! There are two forms, from two sources. Plain text is what is blacklisted now, neighbours merged: it is
+//! read from a snapshot, which never changes, while others are published. JSON lines are the rows with their
+//! causes, which only the view knows: they are copied first, then sent.
+//!
+//! ```text
+//!   snapshot or copied rows ──► lines ──► pieces of 64 KiB, at most 4 waiting ──► client
+//!   (a further thread, which waits while the client is slow)
+//! ```
+//!
+//! The answer names the one position that all of it belongs to. An export costs memory and a thread, so that
+//! one may run at a time; the others are told so with 429 and do not wait. A list that was cut off can't be
+//! taken for a whole one: its body ends with an error.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -21,14 +34,15 @@ use crate::address::Range;
 use crate::record::{Offset, Timestamp};
 use crate::table::Row;
 
-/// The size of a piece; one line more may be in it.
+/// The size of a piece; one line more may be in it. Large enough that a line costs next to nothing.
 const PIECE_BYTES: usize = 64 * 1024;
 /// How many pieces are made ahead of what the client takes.
 const PIECES_MAX: usize = 4;
 /// How long an export may take: one that is taken ever so slowly must not keep others out for ever.
 pub const EXPORT_MAX: Duration = Duration::from_secs(600);
 
-/// `GET /v1/ranges`: a row a line, or what is blacklisted now as plain text.
+/// `GET /v1/ranges`: a row a line, or what is blacklisted now as plain text. `HEAD` makes no list and takes
+/// no place.
 pub(super) async fn ranges(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
     Parameters::parse(head, &[])?;
     let snapshot = worker.hold_snapshot().ok_or_else(Problem::not_ready)?;
@@ -62,7 +76,8 @@ pub(super) async fn ranges(worker: &Worker, head: &Parts) -> Result<Answer, Prob
     Ok(at_position(answer(StatusCode::OK, content_type, body), position))
 }
 
-/// The places of the one export that may be sent and of the one that may be copied for that.
+/// The places of the one export that may be sent and of the one that may be copied for that. There is one
+/// admin worker, so that its places are all that there are.
 #[derive(Debug)]
 pub(super) struct Exports {
     sending: Arc<Semaphore>,
@@ -74,10 +89,12 @@ impl Exports {
         Self { sending: Arc::new(Semaphore::new(1)), copying: Arc::new(Semaphore::new(1)) }
     }
 
+    /// The place to send, held until the list is sent or given up.
     fn send(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.sending).try_acquire_owned().map_err(|_| busy("another export is running"))
     }
 
+    /// The place to copy, given back once there is a place to send.
     fn copy(&self) -> Result<OwnedSemaphorePermit, Problem> {
         // Spares the copy where it could not be sent anyway.
         drop(self.send()?);
@@ -85,6 +102,7 @@ impl Exports {
     }
 }
 
+/// The problem that a place is taken.
 fn busy(message: &str) -> Problem {
     Problem::new(codes::EXPORT_BUSY, message, "repeat it when that one is done")
 }
@@ -111,10 +129,12 @@ impl Export {
     }
 }
 
+/// A line of the plain form: `start-end`, also for a single address.
 fn write_range(range: Range, piece: &mut Vec<u8>) {
     writeln!(piece, "{}-{}", range.start(), range.end()).expect("a vector takes all that is written");
 }
 
+/// A line of the JSON form; its keys are the contract.
 fn write_row(row: Row, piece: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Shape {

@@ -1,4 +1,8 @@
 //! What requests bring along: parameters and bodies.
+//!
+//! Both are read strictly. A parameter that the path does not know, or that stands twice, is an error and
+//! never ignored; a body has a limit in bytes and one in time, and is read whole before anything is done with
+//! it. Nothing here looks at the method: a path that takes no body simply never asks for it.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,20 +17,21 @@ use tokio::time::timeout;
 use super::answer::Problem;
 use super::codes;
 
-/// The longest body, in bytes.
+/// The longest body, in bytes; above it the answer is 413. The largest batch and the largest group fit in.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a body may take.
+/// How long a body may take from the end of its header to its last byte; after that the answer is 408.
 pub const BODY_MAX: Duration = Duration::from_secs(10);
 /// How long the body of a refused request is read and thrown away, so that its sender sees the answer; and
 /// no more than [`BODY_BYTES_MAX`] of it.
 pub const DISCARD_MAX: Duration = Duration::from_secs(2);
 
-/// Decodes percent-encoding, once.
+/// Decodes percent-encoding, once; none if what comes of it is not UTF-8. A `%` that begins no code stands
+/// for itself.
 pub(super) fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(text).decode_utf8().ok()
 }
 
-/// The parameters behind the `?`.
+/// The parameters behind the `?`, names as they were sent, values not decoded yet.
 #[derive(Debug)]
 pub(super) struct Parameters<'a>(Vec<(&'a str, &'a str)>);
 
@@ -60,7 +65,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Whether a parameter is set: `?name`, `?name=true` or `?name=1`.
+    /// Whether a parameter is set: `?name`, `?name=true` or `?name=1`. Absent, `false` and `0` are not.
     pub(super) fn flag(&self, name: &'static str) -> Result<bool, Problem> {
         match self.value(name)?.as_deref() {
             None | Some("false" | "0") => Ok(false),
@@ -72,17 +77,21 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// A parameter is not as it should be.
+/// The problem that a parameter is not as it should be: `what` follows its name in a sentence.
 pub(super) fn invalid(name: &'static str, what: &str, hint: &str) -> Problem {
     Problem::new(codes::PARAMETER_INVALID, format!("`{name}` {what}"), hint).field(name)
 }
 
 /// Reads a whole body, within [`BODY_BYTES_MAX`] and [`BODY_MAX`].
+///
+/// A body that announces too much is refused before it is read. The connection ends behind each of the
+/// refusals, because it is then unknown where the next request on it begins.
 pub(super) async fn body(body: &mut Incoming) -> Result<Vec<u8>, Problem> {
     let announced = body.size_hint().lower();
     if announced > BODY_BYTES_MAX as u64 {
         return Err(too_long());
     }
+    // What is announced is at most the limit here, and 0 for a body in chunks.
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
     match timeout(BODY_MAX, collect(body, &mut bytes)).await {
         Ok(Ok(())) => Ok(bytes),
@@ -98,11 +107,13 @@ pub(super) async fn body(body: &mut Incoming) -> Result<Vec<u8>, Problem> {
     }
 }
 
+/// Why a body was not read to its end.
 enum CollectError {
     TooLong,
     Broken(hyper::Error),
 }
 
+/// Reads on into `bytes`. The limit is looked at piece by piece, since a body in chunks announces no size.
 async fn collect(body: &mut Incoming, bytes: &mut Vec<u8>) -> Result<(), CollectError> {
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(CollectError::Broken)?.into_data() else { continue };

@@ -1,4 +1,10 @@
 //! Finds who answers a request, after what holds for all of them: its size, and to whom it is addressed.
+//!
+//! The order of the questions is the order of what a stranger may learn: too large, not addressed to us, no
+//! such path, not with this method, and only then the path's own rights and parameters.
+//!
+//! Every answer, a refusal too, leaves through [`Worker::answer`], which adds the position and the age of
+//! what the worker would answer from.
 
 use std::time::Instant;
 
@@ -11,11 +17,11 @@ use super::guard::{self, Peer};
 use super::worker::Worker;
 use super::{Kind, admin, codes, health, lookup, ranges, request};
 
-/// The longest request target, in bytes.
+/// The longest request target, in bytes; above it the answer is 414, and the connection ends.
 pub const TARGET_BYTES_MAX: usize = 2 * 1024;
-/// The largest header, in bytes.
+/// The largest header, in bytes with its target; above it the answer is 431, and the connection ends.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// The most fields of a header.
+/// The most fields of a header; above it the answer is 431, too.
 pub const HEADER_FIELDS_MAX: usize = 32;
 
 /// The paths that there are.
@@ -31,8 +37,12 @@ enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
+    /// The route of a path on this kind of listener. Paths are compared as they were sent: nothing is
+    /// decoded, no dots are followed and no closing slash is dropped, so that a proxy before us never sees
+    /// another path in it.
     fn find(path: &'a str, kind: Kind) -> Option<Self> {
         if let Some(segment) = path.strip_prefix("/v1/check/") {
+            // Two segments are another path, which is not there.
             return (!segment.contains('/')).then_some(Self::CheckSegment(segment));
         }
         match (path, kind) {
@@ -40,13 +50,15 @@ impl<'a> Route<'a> {
             ("/healthz", _) => Some(Self::Healthz),
             ("/readyz", _) => Some(Self::Readyz),
             ("/v1/status", _) => Some(Self::Status),
+            // A lookup listener does not know these: it may be open to more clients than the admin one.
             ("/v1/commands", Kind::Admin) => Some(Self::Commands),
             ("/v1/ranges", Kind::Admin) => Some(Self::Ranges),
             _ => None,
         }
     }
 
-    /// The methods that it takes, as `Allow` names them.
+    /// The methods that it takes, as `Allow` names them. `HEAD` goes with every `GET`; hyper leaves the body
+    /// out.
     const fn methods(self) -> &'static str {
         match self {
             Self::Check => "GET, HEAD, POST",
@@ -55,13 +67,14 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Whether it takes the method; methods are case-sensitive.
     fn takes(self, method: &Method) -> bool {
         self.methods().split(", ").any(|taken| taken == method.as_str())
     }
 }
 
 impl Worker {
-    /// Answers one request.
+    /// Answers one request. There is no error: whatever goes wrong is an answer, too.
     pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         let (head, mut body) = request.into_parts();
         let answer = match self.route(&head, &mut body, peer).await {
@@ -77,6 +90,7 @@ impl Worker {
         self.stamped(answer)
     }
 
+    /// Asks the questions that hold for every path, then the path.
     async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Result<Answer, Problem> {
         check_size(head)?;
         let path = head.uri.path();
@@ -104,6 +118,7 @@ impl Worker {
     fn stamped(&self, mut answer: Answer) -> Answer {
         let headers = answer.headers_mut();
         let Some(position) = self.with_snapshot(|snapshot| snapshot.position()) else { return answer };
+        // An answer made from a snapshot names that one's position; meanwhile there may be a newer one.
         headers.entry(POSITION).or_insert_with(|| position.number().into());
         if let Some(age) = self.app.status.age(Instant::now()) {
             headers.insert(AGE_MS, u64::try_from(age.as_millis()).unwrap_or(u64::MAX).into());

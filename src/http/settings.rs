@@ -1,4 +1,9 @@
 //! Where the two listeners listen, and for whom.
+//!
+//! These are sections of the configuration file, and what [`Server::start`](super::Server::start) takes. The
+//! types refuse what is wrong by itself, with the file's line; what is wrong only together with the rest
+//! (a place that stands twice, an admin address that other hosts reach) is found by
+//! [`Config::check`](crate::config::Config::check).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +14,26 @@ use nix::unistd::{Gid, Group};
 use serde::Deserialize;
 
 /// One place to listen on: a TCP address, or `unix:` and the path of a socket.
+///
+/// ```
+/// use portcullis::http::settings::Listen;
+///
+/// let tcp: Listen = "127.0.0.1:8181".parse()?;
+/// assert_eq!(tcp, Listen::Tcp(([127, 0, 0, 1], 8181).into()));
+/// let unix: Listen = "unix:/run/portcullis/lookup.sock".parse()?;
+/// assert_eq!(unix, Listen::Unix("/run/portcullis/lookup.sock".into()));
+///
+/// // A name is refused: only an address says for certain which hosts can reach it.
+/// let error = "localhost:8181".parse::<Listen>().expect_err("a name");
+/// assert!(error.to_string().starts_with("`localhost:8181` is no place to listen on"));
+/// # Ok::<(), portcullis::http::settings::ListenError>(())
+/// ```
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub enum Listen {
     /// A TCP address and port; port 0 is any free one.
     Tcp(SocketAddr),
-    /// The path of a Unix socket.
+    /// The path of a Unix socket; a relative one begins at the working directory.
     Unix(PathBuf),
 }
 
@@ -59,8 +78,10 @@ pub struct ListenError(String);
 #[serde(deny_unknown_fields, default)]
 pub struct LookupSettings {
     /// Where to listen.
+    /// At least one place, none of them twice but for any port 0; by default `127.0.0.1:8181`.
     pub listen: Vec<Listen>,
-    /// How many threads answer, at least 1.
+    /// How many threads answer, from 1 to [`WORKERS_MAX`](crate::config::WORKERS_MAX); by default 1. Each
+    /// holds one core at most.
     pub workers: usize,
 }
 
@@ -76,17 +97,20 @@ impl Default for LookupSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSettings {
     /// Where to listen.
+    /// At least one place, none of them also a lookup listener's; by default `127.0.0.1:8182`.
     pub listen: Vec<Listen>,
     /// The permissions of the Unix sockets, in octal: whoever may write to the socket may write commands.
     pub socket_mode: SocketMode,
-    /// The group that owns the Unix sockets; none is the group of the process.
+    /// The name of the group that owns the Unix sockets; none is the group of the process.
     pub socket_group: Option<String>,
-    /// Whether a TCP address that other hosts reach is allowed.
+    /// Whether a TCP address that other hosts reach is allowed: they could read everything, unencrypted, and
+    /// the token of a write would pass by unencrypted, too.
     pub allow_remote: bool,
 }
 
 impl AdminSettings {
-    /// The group that owns the Unix sockets, looked up; the error says which group there is not.
+    /// The group that owns the Unix sockets, looked up; none if no other was asked for. The error is a
+    /// sentence for people, which names the group.
     ///
     /// # Errors
     /// When there is no such group, or that can't be found out.
@@ -115,12 +139,14 @@ impl Default for AdminSettings {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSettings {
-    /// Host names besides the loopback ones that requests may be addressed to.
+    /// Host names and addresses besides the loopback ones that requests may be addressed to, without a port,
+    /// for example behind a proxy that passes `Host` on. Names are compared without regard to case.
     pub hosts: Vec<String>,
 }
 
 impl HttpSettings {
-    /// The first of the hosts that is neither a name nor an address, without a port.
+    /// The first of the hosts that is neither a name nor an address; none when all are right. A port would
+    /// never match, because that of the request is not looked at, and so it is wrong here.
     pub fn wrong_host(&self) -> Option<&str> {
         let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         let is_name = |host: &str| !host.is_empty() && host.bytes().all(name);
@@ -129,13 +155,23 @@ impl HttpSettings {
     }
 }
 
-/// The permissions of a Unix socket, written in octal like `0660`.
+/// The permissions of a Unix socket, written in octal like `0660`; by default `0600`.
+///
+/// It is three or four octal digits in a string: the TOML number 660 would be a decimal one.
+///
+/// ```
+/// use portcullis::http::settings::SocketMode;
+///
+/// assert_eq!(SocketMode::try_from("0660".to_owned())?.bits(), 0o660);
+/// assert!(SocketMode::try_from("rw-rw----".to_owned()).is_err());
+/// # Ok::<(), portcullis::http::settings::SocketModeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct SocketMode(u32);
 
 impl SocketMode {
-    /// The permission bits.
+    /// The permission bits, at most `0o777`.
     pub const fn bits(self) -> u32 {
         self.0
     }

@@ -1,7 +1,16 @@
 //! The threads: one that accepts for each kind of listener, and those that answer.
 //!
+//! ```text
+//!   <kind>-accept      a task for each listener ── place free? ──┬──► queue ──► <kind>-0
+//!                                                                └──► queue ──► <kind>-1  …
+//! ```
+//!
 //! Each thread that answers has a runtime and a reader of its own and shares nothing with the others that
-//! changes per request.
+//! changes per request. So lookups scale with the threads, and a slow client of one worker is nothing to
+//! another. A connection stays with the worker that got it; they are handed out in turn and never moved.
+//!
+//! At the drain the acceptors close their listeners, and each worker tells its connections to end and waits
+//! for them until the time that the drain names. What is left is cut off with the runtime.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -29,9 +38,11 @@ pub const LOOKUP_CONNECTIONS_MAX: usize = 16_384;
 /// The most connections that the admin listeners hold over TCP, and as many over Unix sockets: whoever fills
 /// the port must not keep the operator from the socket.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
-/// How often a worker lets go of replaced snapshots though nobody asks it anything.
+/// How often a worker lets go of replaced snapshots though nobody asks it anything: else an idle worker would
+/// keep one in memory for as long as it is idle.
 const REFRESH: Duration = Duration::from_secs(1);
-/// How long to wait after a connection could not be accepted, at first and at most.
+/// How long to wait after a connection could not be accepted, at first and at most. Without descriptors
+/// accepting fails at once, over and over, and would take a whole core.
 const ACCEPT_BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// How often it is logged that a listener has no place left.
@@ -48,6 +59,8 @@ pub(super) struct Handed {
 }
 
 /// Hands connections to the workers, each its turn. Holds no more of them than may be open.
+/// Connections over TCP and over Unix sockets have places of their own, so that neither can use up the
+/// other's.
 #[derive(Clone, Debug)]
 pub(super) struct Acceptor {
     workers: Vec<mpsc::UnboundedSender<Handed>>,
@@ -56,6 +69,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
+    /// What accepts for these workers; all its listeners share its places.
     pub(super) fn new(kind: Kind, workers: Vec<mpsc::UnboundedSender<Handed>>) -> Self {
         let connections_max = match kind {
             Kind::Lookup => LOOKUP_CONNECTIONS_MAX,
@@ -76,6 +90,7 @@ impl Acceptor {
         tasks.shutdown().await;
     }
 
+    /// Hands on what one listener accepts, until it is aborted. No error of accepting ends it.
     async fn accept(self, listener: Listener) {
         let mut places = Places::of(&self, &listener);
         let mut back_off = ACCEPT_BACK_OFF.0;
@@ -91,6 +106,7 @@ impl Acceptor {
                 }
             };
             back_off = ACCEPT_BACK_OFF.0;
+            // One connection per listener waits here, accepted; those behind it wait with the kernel.
             let permit = places.take().await;
             // A worker that is gone takes its connections with it; the others go on.
             let _ = worker.send(Handed { socket, permit });
@@ -98,7 +114,8 @@ impl Acceptor {
     }
 }
 
-/// The places for the connections of one listener, which it may share with others of its sort.
+/// The places for the connections of one listener, which it may share with others of its sort. A place is
+/// given back when its connection ends.
 struct Places {
     free: Arc<Semaphore>,
     listen: String,
@@ -106,6 +123,7 @@ struct Places {
 }
 
 impl Places {
+    /// The places of the sort that this listener's connections take.
     fn of(acceptor: &Acceptor, listener: &Listener) -> Self {
         let free = match listener {
             Listener::Tcp(_) => &acceptor.tcp,
@@ -131,7 +149,7 @@ impl Places {
     }
 }
 
-/// What a thread answers from.
+/// What a thread answers from. It never leaves its thread, so that plain cells are enough.
 pub(super) struct Worker {
     pub(super) app: Arc<App>,
     pub(super) kind: Kind,
@@ -150,11 +168,13 @@ impl Worker {
     }
 
     /// Looks at the newest snapshot, briefly: the closure can't await.
+    /// None before the first snapshot, which is not the same as an empty blacklist.
     pub(super) fn with_snapshot<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> Option<T> {
         self.reader.borrow_mut().snapshot().map(look)
     }
 
-    /// The newest snapshot, to be held for longer.
+    /// The newest snapshot, to be held for longer: over an await, or on another thread. Counting it touches
+    /// memory that other workers share, so that single lookups do without.
     pub(super) fn hold_snapshot(&self) -> Option<Arc<Snapshot>> {
         self.reader.borrow_mut().hold()
     }
@@ -171,6 +191,7 @@ impl Worker {
             tokio::select! {
                 next = handed.recv() => match next {
                     Some(next) => connections.begin(next, &worker),
+                    // The acceptor is gone, which ends the worker as a drain does.
                     None => break,
                 },
                 () = connections.end_one() => {}
@@ -178,12 +199,13 @@ impl Worker {
                 _ = drain.changed() => break,
             }
         }
+        // None when the server was dropped rather than shut down: then nobody waits for the requests.
         let until = *drain.borrow();
         connections.drain(until.unwrap_or_else(Instant::now)).await;
     }
 }
 
-/// The connections of one worker.
+/// The connections of one worker. Each has a task, and a pace by which it is told to drain.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
@@ -191,6 +213,7 @@ struct Connections {
 }
 
 impl Connections {
+    /// Serves a connection in a task of its own, which gives the place back at its end.
     fn begin(&mut self, handed: Handed, worker: &Rc<Worker>) {
         let Handed { socket, permit } = handed;
         let (worker, pace) = (Rc::clone(worker), Pace::new());
@@ -215,6 +238,7 @@ impl Connections {
         };
         let id = match ended {
             Ok((id, ())) => id,
+            // It ends its own connection only; the worker goes on.
             Err(error) => {
                 tracing::error!(%error, "a connection ended in a panic");
                 error.id()
@@ -223,6 +247,7 @@ impl Connections {
         self.paces.remove(&id);
     }
 
+    /// Tells all to end and waits for them, but no longer than until then.
     async fn drain(mut self, until: Instant) {
         self.paces.values().for_each(|pace| pace.drain());
         let all = async { while self.tasks.join_next().await.is_some() {} };
@@ -231,7 +256,7 @@ impl Connections {
     }
 }
 
-/// Runs a worker on the calling thread.
+/// Runs a worker on the calling thread until it is done, then cuts off what is left of its connections.
 pub(super) fn run_local(
     runtime: tokio::runtime::Runtime,
     worker: impl FnOnce() -> Worker + 'static,
@@ -249,7 +274,7 @@ pub(super) fn run_local(
     runtime.shutdown_background();
 }
 
-/// A runtime for one thread.
+/// A runtime for one thread. Its further threads are made only when something long is to be done.
 pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -3,9 +3,30 @@
 //! One thread writes. Whatever waits for it goes into one commit, which is synced before anybody is
 //! answered; while it syncs, the next commands gather. Readers see a command once it is durable.
 //!
+//! ```text
+//!   append(A) ──┐            commands-writer
+//!   append(B) ──┼─► A B C ──► one transaction, one sync ──► end moves ──► done(A) done(B) done(C)
+//!   append(C) ──┘                                            └──► readers wake and read A B C
+//!   append(D) ────► D E … gather meanwhile ──► the next transaction
+//! ```
+//!
+//! No timer makes a group wait for company. A group that finds the writer idle is committed at once, and
+//! under load the sync itself is the time in which the next commit gathers. So one sender alone pays one
+//! sync for each group, and many at once share it.
+//!
+//! `done` says one of three things: the offsets (durable, and readers can have them), `Unavailable` (nothing
+//! was written) or `Unknown` (the commit failed, and its commands may be there). It is called exactly once,
+//! whatever happens.
+//!
 //! An error of the file does not end the process: the writer closes the database and opens it again in
 //! place, and readers go on where they were. A file that was not well closed, or failed, is written anew
 //! before it is used, so that nothing is built on pages that a failed sync left in memory only.
+//!
+//! What it leaves out: there is no table, so that every start folds all commands from the first one, and
+//! nothing is ever deleted from the file. It looks into no command: to it they are bytes.
+//!
+//! `database` knows redb, `shared` is what the threads meet in, `writer` is the one thread that writes, and
+//! `reader` is what the follower reads and asks.
 
 mod database;
 mod reader;
@@ -32,17 +53,19 @@ use writer::{Open, Writer};
 
 /// The name of the file in the data directory.
 pub const FILE_NAME: &str = "commands.redb";
-/// The topic that an embedded log says that it is.
+/// The topic that an embedded log says that it is. There is one in a file, so that it needs no other name.
 pub const COMMANDS_TOPIC: &str = "embedded";
-/// The most groups of commands that may wait for the writer.
+/// The most groups of commands that may wait for the writer. A disk that hangs must not fill the memory:
+/// what comes on top is refused at once as [`AppendError::Unavailable`](crate::log::AppendError).
 pub const WAITING_GROUPS_MAX: usize = 4_096;
 /// The most bytes of commands that may wait for the writer: some groups of the largest kind.
 pub const WAITING_BYTES_MAX: usize = 32 << 20;
-/// The most groups that share a commit.
+/// The most groups that share a commit: it bounds how long the first of them waits for the last.
 pub const COMMIT_GROUPS_MAX: usize = 1_024;
 /// The most bytes of commands that share a commit, unless one group alone is larger.
 pub const COMMIT_BYTES_MAX: usize = 4 << 20;
-/// How long the first attempts to open a failed database again lie apart, unless it went well before.
+/// The pause before a failed database is opened again; it doubles with each attempt. The first attempt after
+/// a commit that went well comes without a pause, so that an error that is over already refuses nobody.
 pub const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest time between two attempts to open a failed database again.
 pub const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -53,9 +76,12 @@ const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// Why an embedded log can't be opened.
+///
+/// Only the first opening reports it; once the log runs, the writer logs such an error and tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it open.
+    /// Another process has it open. The lock is the operating system's, so that a process that was killed
+    /// leaves none behind.
     #[error(
         "another process uses the data directory {}: stop it, or name another directory",
         directory.display()
@@ -72,7 +98,8 @@ pub enum OpenError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// The file is there and is not the database of a log, or no longer.
+    /// The file is there and is not the database of a log, or no longer. It is not mended by guessing: a log
+    /// with commands missing would fold to another blacklist.
     #[error(
         "{FILE_NAME} in the data directory {} is damaged or not ours ({reason}): restore it, or move it away to begin with no commands",
         directory.display()
@@ -86,6 +113,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What is neither the lock nor damage counts as not writable: the file itself may be whole.
     fn new(directory: &Path, error: redb::Error) -> Self {
         let directory = directory.to_owned();
         match error {
@@ -98,16 +126,53 @@ impl OpenError {
 }
 
 /// The commands topic in one local file.
+///
+/// It is a [`Log`] to read from and a [`CommandSink`] to append to. Offsets begin at 0 and have no gaps, and
+/// a command's timestamp is the wall clock of its commit.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use std::time::Duration;
+///
+/// use portcullis::log::embedded::{EmbeddedLog, OpenError};
+/// use portcullis::log::{CommandSink, Log, ReadEvent, Topic};
+/// use portcullis::record::{Offset, Position};
+///
+/// let directory = tempfile::tempdir()?;
+/// let log = EmbeddedLog::open(directory.path())?;
+/// assert!(matches!(EmbeddedLog::open(directory.path()), Err(OpenError::Locked { .. })));
+///
+/// // The answer comes once the group is durable.
+/// let (done, outcome) = mpsc::channel();
+/// let group = vec![b"BLACKLIST 203.0.113.0/24".to_vec(), b"WHITELIST 203.0.113.7".to_vec()];
+/// log.append(group, Box::new(move |result| drop(done.send(result))));
+/// assert_eq!(outcome.recv()?, Ok(vec![Offset::new(0), Offset::new(1)]));
+///
+/// // A reader reports the records, then once that it is at the end.
+/// let mut reader = Log::open(&*log, Topic::Commands, Position::START)?;
+/// let wait = Duration::from_secs(5);
+/// assert!(matches!(reader.poll(wait), Some(ReadEvent::Records(records)) if records.len() == 2));
+/// assert_eq!(reader.poll(wait), Some(ReadEvent::End(Position::new(2))));
+///
+/// log.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EmbeddedLog {
-    /// Opens the log in a data directory, and makes directory and log where there are none.
+    /// Opens the log in a data directory, and makes directory and log where there are none: only their owner
+    /// can read them.
+    ///
+    /// It blocks for as long as the file takes. After a clean end that is short; after a crash the whole file
+    /// is read, written anew and its checksums verified.
     ///
     /// # Errors
-    /// When another process has it open, when it can't be written, when it is damaged.
+    /// [`Locked`](OpenError::Locked) when another process (or this one) has it open,
+    /// [`NotWritable`](OpenError::NotWritable) when directory or file can't be made or used, and
+    /// [`Damaged`](OpenError::Damaged) when the file is not ours, of a later format, or has lost commands.
     pub fn open(directory: &Path) -> Result<Arc<Self>, OpenError> {
         let not_writable = |source| OpenError::NotWritable { directory: directory.to_owned(), source };
         make_file(directory).map_err(not_writable)?;
@@ -119,8 +184,8 @@ impl EmbeddedLog {
         })
     }
 
-    /// Opens a log that a backend of redb holds. `storage` makes that backend, now and whenever the log has
-    /// to be opened again; `directory` is what errors name.
+    /// Opens a log that a backend of redb holds: how tests put a failing disk below it. `storage` makes that
+    /// backend, now and whenever the log has to be opened again; `directory` is what errors name.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -135,6 +200,8 @@ impl EmbeddedLog {
         Self::start(directory, open)
     }
 
+    /// Opens the database on the caller's thread, so that its error is the caller's, then hands it to the
+    /// writer.
     fn start(directory: &Path, open: Open) -> Result<Arc<Self>, OpenError> {
         let database = open(Occasion::First)?;
         let end = database.end().map_err(|error| OpenError::new(directory, error))?;
@@ -150,7 +217,8 @@ impl EmbeddedLog {
     }
 
     /// Writes what waits and closes the file, whoever else still holds the log: a file that was not well
-    /// closed is looked through at the next start. Later appends and reads fail.
+    /// closed is looked through at the next start. Blocks until that is done, unless the writer itself calls.
+    /// Later appends are refused as unavailable, and later reads fail. Calling it again does nothing.
     pub fn close(&self) {
         self.shared.begin_closing();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -167,6 +235,8 @@ impl Log for EmbeddedLog {
         let end = self.shared.end();
         match topic {
             Topic::Table => Err(LogError(reader::no_table())),
+            // A reader that waited there for the log to grow would never report the commands that come before
+            // it.
             Topic::Commands if from > end => Err(LogError(reader::ends_before(end, from))),
             Topic::Commands => Ok(Box::new(CommandsReader::new(Arc::clone(&self.shared), from))),
         }
@@ -178,6 +248,8 @@ impl Log for EmbeddedLog {
 }
 
 impl CommandSink for EmbeddedLog {
+    /// Only puts the group into the queue. `done` is called by the writer, or, when the group is refused at
+    /// once, here on the caller's own thread.
     fn append(&self, values: Vec<Vec<u8>>, done: AppendDone) {
         self.shared.enqueue(Waiting::new(values, done));
     }
@@ -185,6 +257,7 @@ impl CommandSink for EmbeddedLog {
 
 impl Drop for EmbeddedLog {
     fn drop(&mut self) {
+        // Joins the writer, so that whoever opens the same directory next finds it unlocked.
         self.close();
     }
 }
@@ -195,6 +268,8 @@ fn make_file(directory: &Path) -> io::Result<()> {
     let created =
         OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(directory.join(FILE_NAME));
     match created {
+        // An empty file counts too: it is what a creation that was cut short leaves, and the database is made
+        // in it as in a new one.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         created => created?.sync_all()?,
     }

@@ -1,4 +1,15 @@
 //! The follower's thread: gives it events and clocks, does what it wants done.
+//!
+//! ```text
+//!   reader, questions ──► inbox ──► Driver's thread ──► Follower::handle(event, now, wall)
+//!                       (bounded)        ▲                      │ effects
+//!                                        └── a tick             ├──► Port       read, close, ask
+//!                                            every 250 ms       ├──► Publisher  what lookups see
+//!                                                               └──► log lines  within limits
+//! ```
+//!
+//! This thread is the only one that folds and publishes. It makes no blocking call to the log, because
+//! expiries wait for nobody: a ban ends on time though the log is gone.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -15,12 +26,14 @@ use crate::record::{Position, Timestamp};
 use crate::snapshot::Publisher;
 use crate::status::{Detail, Status};
 
-/// How often the follower is told that time passes: a ban ends within a second of its expiry.
+/// How often the follower is told that time passes: a ban ends within a second of its expiry, and this leaves
+/// room for a busy machine.
 const TICK: Duration = Duration::from_millis(250);
-/// The most undecodable records that are logged in a minute; the rest is counted.
+/// The most undecodable records that are logged in a minute; the rest is counted. One bad producer must not
+/// fill the disk with our words about it.
 const UNDECODABLE_LOGGED_PER_MINUTE: u32 = 10;
 
-/// The thread that follows, until it is dropped.
+/// The thread that follows, until it is dropped; dropping waits for its end.
 pub(super) struct Driver {
     inbox: SyncSender<Message>,
     newest: watch::Receiver<Position>,
@@ -28,7 +41,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Starts to follow the log.
+    /// Starts to follow the log. What comes back besides is the position of the newest published snapshot,
+    /// which is [`Position::START`] until there is one.
     pub(super) fn start(
         follower: Follower,
         log: Arc<dyn Log>,
@@ -52,7 +66,8 @@ impl Driver {
         (Self { inbox, newest: newest.clone(), thread: Some(thread) }, newest)
     }
 
-    /// Ends when the thread does, which without being told to it never should.
+    /// Ends when the thread does, which without being told to it never should. A panic counts: it drops the
+    /// sender that this waits on.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
         let mut newest = self.newest.clone();
         async move { while newest.changed().await.is_ok() {} }
@@ -61,6 +76,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // Waits for room in the inbox, which the thread makes; one that has panicked has dropped its end.
         let _gone = self.inbox.send(Message::Stop);
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
@@ -68,6 +84,7 @@ impl Drop for Driver {
     }
 }
 
+/// What the thread owns. Nothing of it is shared but through its own handles.
 struct Work {
     follower: Follower,
     port: Port,
@@ -79,21 +96,26 @@ struct Work {
 }
 
 impl Work {
+    /// Handles what comes, in order, until it is told to stop.
     fn run(mut self, events: &Receiver<Message>) {
         let mut tick_at = Instant::now();
         loop {
+            // Nothing but the next tick bounds the wait, so that an idle sidecar wakes four times a second.
             let wait = tick_at.saturating_duration_since(Instant::now());
             let event = match events.recv_timeout(wait) {
                 Ok(Message::Event(event)) => event,
+                // Asked only now: what stood before it in the inbox may have made the follower give it up.
                 Ok(Message::Answer(asking, answer)) if self.port.is_wanted(asking) => Event::Answered(answer),
                 Ok(Message::Answer(..)) => continue,
                 Err(RecvTimeoutError::Timeout) => Event::Tick,
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             };
+            // A timeout is the tick below, which is handed over in one place only.
             let mut soon = event != Event::Tick && self.handle(event);
             // A busy log must not keep time from passing.
             if soon || Instant::now() >= tick_at {
                 soon = self.handle(Event::Tick);
+                // Here and not on the threads that look up, which must never pay for freeing a snapshot.
                 self.publisher.free_retired();
                 tick_at = Instant::now() + if soon { Duration::ZERO } else { TICK };
             }
@@ -110,6 +132,7 @@ impl Work {
                 Effect::Publish(snapshot) => {
                     let position = snapshot.position();
                     self.publisher.publish(snapshot);
+                    // After the publish: whoever is woken by it must see the snapshot.
                     self.published.send_replace(position);
                 }
                 Effect::Undecodable(offset, why) => {
@@ -125,6 +148,7 @@ impl Work {
     }
 
     /// Logs what changed in the status, but for its numbers.
+    /// Numbers change with every record and have their place in the status.
     fn tell(&mut self) {
         let detail = self.status.detail();
         let said = |detail: &Detail| (detail.phase, detail.degraded, detail.alarm, detail.message.clone());
@@ -144,7 +168,7 @@ impl Work {
     }
 }
 
-/// Lets so many through in a minute.
+/// Lets so many through in a minute, counted from the first one.
 #[derive(Default)]
 struct Limit {
     minute: Option<Instant>,
@@ -152,6 +176,7 @@ struct Limit {
 }
 
 impl Limit {
+    /// Whether one more may pass now.
     fn allows(&mut self, now: Instant) -> bool {
         if self.minute.is_none_or(|begin| now >= begin + Duration::from_secs(60)) {
             (self.minute, self.passed) = (Some(now), 0);

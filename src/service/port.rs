@@ -1,7 +1,15 @@
 //! The threads between a state machine and a log: one for each open reader, one for questions.
 //!
-//! They never wait for each other. Replacing one only tells it to stop; it ends on its own, because letting
-//! go of a reader or a client may block.
+//! A state machine must not wait, and a log may take as long as it likes. So it only ever puts a request
+//! down here, and hears of what comes of it through its inbox.
+//!
+//! The threads never wait for each other. Replacing one only tells it to stop; it ends on its own, because
+//! letting go of a reader or a client may block. What a replaced one still says is recognised and not taken
+//! for news: the reports of a reader carry the [`Session`] that they were asked for in, answers an
+//! [`Asking`].
+//!
+//! The inbox is bounded, so that a log that is read faster than it is folded makes its readers wait, and not
+//! the memory grow.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,11 +21,12 @@ use std::time::Duration;
 use crate::log::{Answer, Event, Log, Question, ReadEvent, Request, Session, Topic};
 use crate::record::Position;
 
-/// How many events wait for the state machine before its readers do.
+/// How many events wait for the state machine before its readers do. Each may hold as many records as one
+/// report has at most, so that it need not be many.
 pub(super) const EVENTS_MAX: usize = 16;
 /// How many questions wait for their client; a state machine asks few and one at a time.
 const QUESTIONS_MAX: usize = 64;
-/// How long a reader waits for news before it looks whether it is still wanted.
+/// How long a reader waits for news before it looks whether it is still wanted. News itself wakes it at once.
 const POLL_WAIT: Duration = Duration::from_millis(200);
 
 /// What the thread of a state machine receives.
@@ -44,10 +53,12 @@ pub(super) struct Port {
     asking: Asking,
 }
 
-/// Tells a thread that it is no longer wanted, when dropped.
+/// Tells a thread that it is no longer wanted, when dropped. It need not hear of it at once, so that no order
+/// with other memory is asked for.
 struct Wanted(Arc<AtomicBool>);
 
 impl Wanted {
+    /// Our half, and the half that the thread looks at.
     fn new() -> (Self, Arc<AtomicBool>) {
         let wanted = Arc::new(AtomicBool::new(true));
         (Self(Arc::clone(&wanted)), wanted)
@@ -61,6 +72,7 @@ impl Drop for Wanted {
 }
 
 impl Port {
+    /// A port without threads; each is started by the first request that needs it.
     pub(super) fn new(log: Arc<dyn Log>, inbox: SyncSender<Message>) -> Self {
         Self { log, inbox, readers: Vec::new(), questioner: None, asking: Asking(0) }
     }
@@ -85,6 +97,7 @@ impl Port {
         asking == self.asking
     }
 
+    /// Opens a reader on a thread of its own, in place of the topic's reader so far.
     fn open(&mut self, topic: Topic, session: Session, from: Position) {
         self.readers.retain(|(open, _)| *open != topic);
         let (ours, wanted) = Wanted::new();
@@ -92,6 +105,7 @@ impl Port {
         let (log, inbox) = (Arc::clone(&self.log), self.inbox.clone());
         let failed = self.inbox.clone();
         let tell = move |event| inbox.send(Message::Event(Event::Read(topic, session, event))).is_ok();
+        // Opening belongs to the thread, too: it may block.
         let read = {
             let tell = tell.clone();
             move || match log.open(topic, from) {
@@ -121,6 +135,7 @@ impl Port {
         }
     }
 
+    /// Passes a question on to the client, which is made for the first one.
     fn ask(&mut self, question: Question) {
         let questions = self.questioner.get_or_insert_with(|| questioner(&self.log, &self.inbox));
         // A client that does not answer will be replaced; until then nothing more is asked of it.
@@ -159,6 +174,7 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
+/// Starts a thread that nobody joins.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }

@@ -1,4 +1,18 @@
 //! The database of the embedded log: all that is known of redb, of its file and of its errors.
+//!
+//! ```text
+//!   table "commands":  0 ─► timestamp ‖ BLACKLIST 203.0.113.0/24      offsets from 0, no gaps
+//!                      1 ─► timestamp ‖ WHITELIST 203.0.113.7
+//!   table "about":     format ─► 1      cluster_id ─► a ULID, given once
+//! ```
+//!
+//! Three things are promised to the layers above. An append is all or nothing. Offsets have no gaps: every
+//! look at the end compares the last offset with the number of commands, and every read counts along, so
+//! that a lost command is an error and never a silently different fold. And no commit is built on bytes
+//! that the disk may not have (`write_back`).
+//!
+//! Errors are of two sorts, told apart by [`is_damage`]: what may pass when the file is opened again, and
+//! what no opening mends.
 
 use std::io;
 use std::ops::Bound;
@@ -24,17 +38,19 @@ const MAGIC_BYTES: usize = 9;
 /// The only layout of the tables below that this release knows.
 const FORMAT: &str = "1";
 
-/// By offset: the timestamp, 8 bytes big-endian, then the command.
+/// By offset: the timestamp in milliseconds, 8 bytes big-endian, then the command. No record has a key.
 pub(super) const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
-/// What the file says of itself.
+/// What the file says of itself: `format` and `cluster_id`.
 pub(super) const ABOUT: TableDefinition<'_, &str, &str> = TableDefinition::new("about");
 
 /// Why a database is opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Occasion {
     /// The log is opened.
+    /// A clean file is used as it is, one that was not well closed is written anew first.
     First,
     /// Reading or writing failed, and the database has to be opened again.
+    /// It is written anew in any case, because it is not known what the failed write left behind.
     Again,
 }
 
@@ -62,6 +78,8 @@ impl CommandsDatabase {
         storage: impl Fn() -> io::Result<B>,
         occasion: Occasion,
     ) -> Result<Self, redb::Error> {
+        // `RepairAborted` is how redb says, through our own callback, that the file was not well closed. A
+        // database that failed while it was open is treated as if it had said so.
         let opened = match occasion {
             Occasion::First => open_clean(prepared(&storage, clear_unfinished_creation)?),
             Occasion::Again => Err(DatabaseError::RepairAborted),
@@ -72,6 +90,7 @@ impl CommandsDatabase {
             }
             opened => opened,
         }?;
+        // Cut short between the creation of the file and that of its tables, it is still an empty log.
         let cluster_id = match cluster_id(&database)? {
             Some(cluster_id) => cluster_id,
             None => create(&database)?,
@@ -79,17 +98,19 @@ impl CommandsDatabase {
         Ok(Self { database, cluster_id })
     }
 
-    /// The name that the log was given when it was made.
+    /// The name that the log was given when it was made. Two logs with the same commands still differ in it,
+    /// so that a file which was put in the place of another is noticed.
     pub(super) fn cluster_id(&self) -> &str {
         &self.cluster_id
     }
 
-    /// The next offset, from the file.
+    /// The next offset, from the file; an error if commands are missing before it.
     pub(super) fn end(&self) -> Result<Position, redb::Error> {
         end_of(&self.database.begin_read()?.open_table(COMMANDS)?)
     }
 
     /// The first records of the offsets from `from` to before `to`, at most [`READ_RECORDS_MAX`], none left out.
+    /// `to` must not lie behind the end: a command that is not there is taken for damage.
     pub(super) fn read(&self, from: Position, to: Position) -> Result<Vec<Record>, redb::Error> {
         let table = self.database.begin_read()?.open_table(COMMANDS)?;
         let mut next = from;
@@ -97,6 +118,7 @@ impl CommandsDatabase {
         for stored in table.range(from.number()..to.number())?.take(READ_RECORDS_MAX) {
             let (offset, value) = stored?;
             if offset.value() != next.number() {
+                // A gap. What stands behind it must not be folded in its place.
                 break;
             }
             records.push(decode(next.offset(), value.value())?);
@@ -120,6 +142,7 @@ impl CommandsDatabase {
         values: impl Iterator<Item = &'a [u8]>,
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
+        // Dropping a transaction undoes it, so that an error up to here has left nothing behind.
         let (transaction, appended) =
             self.insert(values, now).map_err(|error| AppendError::Unavailable(not_appended(&error)))?;
         // Whatever the error of a commit says, its root may already be in the file.
@@ -129,6 +152,7 @@ impl CommandsDatabase {
         Ok(appended)
     }
 
+    /// Puts the commands behind the last one, in a transaction that is not committed yet.
     fn insert<'a>(
         &self,
         values: impl Iterator<Item = &'a [u8]>,
@@ -143,6 +167,8 @@ impl CommandsDatabase {
             stored.clear();
             stored.extend_from_slice(&now.millis().to_be_bytes());
             stored.extend_from_slice(value);
+            // The next offset comes from the file and not from a counter, so that it is right after any
+            // failure.
             table.insert(number, stored.as_slice())?;
         }
         let appended = Appended { first, end: end_of(&table)? };
@@ -167,14 +193,17 @@ pub(super) fn is_damage(error: &redb::Error) -> bool {
     }
 }
 
+/// The words for an append that left nothing behind, whatever the reason.
 pub(super) fn not_appended(error: &dyn std::fmt::Display) -> String {
     format!("nothing was appended: {error}")
 }
 
+/// What we find wrong is reported as redb would report it, so that [`is_damage`] knows both.
 fn corrupted(reason: String) -> redb::Error {
     redb::Error::Corrupted(reason)
 }
 
+/// One row of [`COMMANDS`] as a record.
 fn decode(offset: Offset, stored: &[u8]) -> Result<Record, redb::Error> {
     let too_short = || corrupted(format!("the command at offset {offset} has no timestamp"));
     let (millis, value) = stored.split_first_chunk().ok_or_else(too_short)?;
@@ -199,12 +228,14 @@ fn end_of(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Position, re
 
 /// The cluster id that the database holds; none if no log was made in it yet.
 fn cluster_id(database: &Database) -> Result<Option<String>, redb::Error> {
+    // Its absence means a log that was never made: both tables come into being in one transaction.
     let about = match database.begin_read()?.open_table(ABOUT) {
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
         about => about?,
     };
     let said = |key| Ok::<_, redb::Error>(about.get(key)?.map(|value| value.value().to_owned()));
     match said("format")?.as_deref() {
+        // A file of a later release is refused rather than read as something that it may not be.
         Some(FORMAT) => {}
         Some(later) => return Err(corrupted(format!("its format is {later}, this release knows {FORMAT}"))),
         None => return Err(corrupted("it names no format".to_owned())),
@@ -245,11 +276,14 @@ fn prepared<B: StorageBackend>(
     let backend = storage()?;
     let locked = match backend.try_lock_range(Bound::Unbounded, Bound::Unbounded) {
         Ok(true) => true,
+        // Without the lock two processes could prepare one file at once, and spoil it for each other.
         Ok(false) => return Err(redb::Error::DatabaseAlreadyOpen),
+        // Backends in memory have no lock and need none.
         Err(BackendError::Unsupported) => false,
         Err(error) => return Err(error.into()),
     };
     prepare(&backend)?;
+    // redb takes the lock itself right after; whoever gets in between does the same preparation first.
     if locked {
         backend.unlock_range(Bound::Unbounded, Bound::Unbounded)?;
     }
@@ -285,6 +319,7 @@ fn write_back(backend: &impl StorageBackend) -> io::Result<()> {
     backend.sync_data()
 }
 
+/// Reads the bytes from `from` on in slices of at most [`WALK_BYTES`] and hands each on with its place.
 fn walk(
     backend: &impl StorageBackend,
     from: u64,

@@ -1,6 +1,18 @@
 //! What the threads of an embedded log share: the database, the queue of the writer, and the log's end.
 //!
-//! Neither lock is ever taken while the other is held.
+//! ```text
+//!   senders ── enqueue ──► waiting ── next_work ──► writer ── advance ──► end ── wait_for ──► readers
+//!              (never blocks)    `work` wakes it             `progress` wakes them
+//!                                     ▲                                             │
+//!                                     └────────────── want_reopening ───────────────┘
+//! ```
+//!
+//! The small things (queue, end, flags) stand behind a mutex that is held for moments only. The database
+//! stands behind a lock of its own: reading takes it shared, for as long as redb needs, and only closing and
+//! reopening take it alone. So no sender ever waits for the disk.
+//!
+//! Neither lock is ever taken while the other is held, so that no order between them can be wrong. No
+//! `done` is called under one either: it is foreign code, and may append again.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -16,20 +28,26 @@ use crate::record::{Offset, Position};
 pub(super) struct Opening(u64);
 
 /// One group that waits for its commit. Whatever happens to it, its sender is told exactly once.
+///
+/// `done` is taken out when it is called, and `Drop` calls it if nobody did. So a panic anywhere in the
+/// writer leaves no sender waiting for ever.
 pub(super) struct Waiting {
     values: Vec<Vec<u8>>,
     done: Option<AppendDone>,
 }
 
 impl Waiting {
+    /// A group, and whom to tell what became of it.
     pub(super) fn new(values: Vec<Vec<u8>>, done: AppendDone) -> Self {
         Self { values, done: Some(done) }
     }
 
+    /// The commands, in the order of their offsets to be.
     pub(super) fn values(&self) -> impl Iterator<Item = &[u8]> {
         self.values.iter().map(Vec::as_slice)
     }
 
+    /// The size of the commands; what each costs besides is bounded by the number of groups.
     fn bytes(&self) -> usize {
         self.values.iter().map(Vec::len).sum()
     }
@@ -42,6 +60,7 @@ impl Waiting {
         next
     }
 
+    /// Tells the sender that its commands have no offsets, and why.
     pub(super) fn failed(mut self, error: AppendError) {
         self.answer(Err(error));
     }
@@ -61,6 +80,8 @@ impl Drop for Waiting {
 }
 
 /// What the writer finds to do.
+///
+/// A reopening comes before what waits: an append to a database that no longer works would only fail.
 pub(super) enum Work {
     /// Append these groups, in order.
     Append(Vec<Waiting>),
@@ -69,6 +90,8 @@ pub(super) enum Work {
 }
 
 /// What is behind the mutex.
+///
+/// `waiting_bytes` is the sum over `waiting`; `closing` asks the writer to end, `closed` says that it has.
 #[derive(Default)]
 pub(super) struct State {
     /// The next offset: everything before it is durable.
@@ -87,6 +110,8 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Whether a group may join the queue. During an outage nothing may: its sender is told at once instead
+    /// of after a wait of unknown length.
     fn room_for(&self, group: &Waiting) -> Result<(), AppendError> {
         let full = self.waiting.len() >= WAITING_GROUPS_MAX
             || self.waiting_bytes.saturating_add(group.bytes()) > WAITING_BYTES_MAX;
@@ -115,6 +140,7 @@ impl State {
         groups
     }
 
+    /// Empties the queue, for groups that are refused; they are told once the mutex is free again.
     fn take_waiting(&mut self) -> VecDeque<Waiting> {
         self.waiting_bytes = 0;
         std::mem::take(&mut self.waiting)
@@ -123,6 +149,7 @@ impl State {
 
 /// What the threads of one log share.
 pub(super) struct Shared {
+    /// Fixed for the life of the log; a file with another cluster id is not opened in its place.
     pub(super) identity: Identity,
     /// None while it is being opened again, and after the end.
     database: RwLock<Option<CommandsDatabase>>,
@@ -154,11 +181,12 @@ impl Shared {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until nobody reads, then exchanges the database; the old one is closed here.
     fn replace_database(&self, database: Option<CommandsDatabase>) {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
     }
 
-    /// Everything before it is durable.
+    /// The next offset: everything before it is durable, and readers can have it.
     pub(super) fn end(&self) -> Position {
         self.state().end
     }
@@ -179,7 +207,8 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do; none once the log closes and the queue is empty.
+    /// Waits for something to do; none once the log closes and the queue is empty. What still waits when the
+    /// log closes is written first.
     pub(super) fn next_work(&self) -> Option<Work> {
         let idle = |s: &mut State| s.waiting.is_empty() && s.reopen.is_none() && !s.closing;
         let mut state = self.work.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner);
@@ -192,11 +221,13 @@ impl Shared {
 
     /// Lets readers have everything before `end`.
     pub(super) fn advance(&self, end: Position) {
+        // Set before anybody is told of an offset, so that whoever is told can read it.
         self.state().end = end;
         self.progress.notify_all();
     }
 
     /// Waits until there is something that `look` finds in the state, at most this long.
+    /// `look` runs under the mutex, before the first wait and after each wake-up.
     pub(super) fn wait_for<T>(&self, wait: Duration, mut look: impl FnMut(&State) -> Option<T>) -> Option<T> {
         let mut found = None;
         let nothing = |state: &mut State| {
@@ -207,9 +238,11 @@ impl Shared {
         found
     }
 
-    /// A reader found that the database no longer works.
+    /// A reader found that the database no longer works. Only the writer opens it again, so that it is opened
+    /// once, however many readers found out.
     pub(super) fn want_reopening(&self, failed: Opening, reason: String) {
         let mut state = self.state();
+        // Of an earlier opening it is old news: what failed then has been replaced since.
         if state.opening == failed && !state.closed {
             state.reopen = Some(reason);
             self.work.notify_one();
@@ -225,6 +258,7 @@ impl Shared {
     pub(super) fn reopened(&self, database: CommandsDatabase, end: Position) {
         self.replace_database(Some(database));
         let mut state = self.state();
+        // The database is in place before the new opening is told, because readers try it at once.
         state.end = end;
         state.opening = Opening(state.opening.0 + 1);
         state.reopen = None;
@@ -233,7 +267,8 @@ impl Shared {
     }
 
     /// Refuses everything that waits and will come, until the database is open again. Waits before the next
-    /// attempt, and says whether there should be one: not if the log closes.
+    /// attempt, and says whether there should be one: not if the log closes. What is refused was never handed
+    /// to redb, so that it is `Unavailable` for certain.
     pub(super) fn outage(&self, reason: &str, pause: Duration) -> bool {
         let mut state = self.state();
         state.outage = Some(reason.to_owned());
@@ -242,6 +277,7 @@ impl Shared {
         for group in refused {
             group.failed(AppendError::Unavailable(not_appended(&reason)));
         }
+        // Nothing can join the queue during an outage, so that only closing can end the pause early.
         let waited = self.work.wait_timeout_while(self.state(), pause, |state| !state.closing);
         !waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
@@ -256,6 +292,7 @@ impl Shared {
     pub(super) fn end_of_writer(&self) {
         self.close_database();
         let mut state = self.state();
+        // A reader that comes in between finds no database, and waits to be told what this says.
         state.closed = true;
         let refused = state.take_waiting();
         self.progress.notify_all();
