@@ -370,12 +370,19 @@ fn parse_ip(text: &str) -> Result<IpAddr, RangeError> {
     })
 }
 
+/// The longest text that is looked at for what was meant; no way to write an address is longer.
+const DIAGNOSED_BYTES_MAX: usize = 128;
+
 /// Says what is wrong with a text that is no address, and what was probably meant. What it proposes always
 /// parses: a hint that is refused in turn would be worse than none.
 fn diagnose(text: &str) -> (&'static str, Option<String>) {
     let parses = |text: &str| text.parse::<IpAddr>().is_ok().then(|| text.to_owned());
     if text.is_empty() {
         return ("it is empty", None);
+    }
+    // What follows walks over the text several times; whoever sends megabytes gets no help with them.
+    if text.len() > DIAGNOSED_BYTES_MAX {
+        return ("it is too long", None);
     }
     if text.trim() != text {
         return ("it has blanks around it", parses(text.trim()));
@@ -410,7 +417,7 @@ fn diagnose(text: &str) -> (&'static str, Option<String>) {
 /// Foreign text as an error may show it: at most 64 characters of it, and none that a terminal obeys.
 fn shown(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 64;
-    let cut = text.chars().count() > SHOWN_CHARS_MAX;
+    let cut = text.chars().nth(SHOWN_CHARS_MAX).is_some();
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
     if cut {
         shown.push('…');

@@ -58,7 +58,7 @@ use tokio::sync::{mpsc, watch};
 pub use self::admin::{APPEND_MAX, GROUP_COMMANDS_MAX, SETTLE_MAX, WAIT_DEFAULT, WAIT_MAX};
 use self::guard::{Hosts, Token};
 use self::listen::{Listener, Rights};
-pub use self::lookup::{ADMIN_BATCH_ADDRESSES_MAX, LOOKUP_BATCH_ADDRESSES_MAX};
+pub use self::lookup::{ADMIN_BATCH_ADDRESSES_MAX, LOOKUP_BATCH_ADDRESSES_MAX, LOOKUP_BODY_BYTES_MAX};
 pub use self::ranges::EXPORT_MAX;
 pub use self::route::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 use self::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};

@@ -31,7 +31,7 @@ use super::answer::{Answer, Problem, json};
 use super::codes;
 use super::group::{self, Numbered};
 use super::guard::{self, Peer};
-use super::request::{self, Parameters};
+use super::request::{self, BODY_BYTES_MAX, Parameters};
 use super::worker::Worker;
 use crate::address::Ends;
 use crate::command::{Action, Command, CommandId};
@@ -106,7 +106,7 @@ pub(super) async fn commands(
     // Before the body is read: who may not write must not make us hold 4 MiB either.
     guard::check_write(head, &worker.app.token, peer)?;
     let asked = Asked::parse(head)?;
-    let body = request::body(body).await?;
+    let body = request::body(&worker.bodies, body, BODY_BYTES_MAX).await?;
     let group = group::parse(head, &body, asked.key.as_deref())?;
     // Without a snapshot the view is empty too: it knows neither which ids are carried nor what is too much.
     worker.with_snapshot(|_| ()).ok_or_else(Problem::not_ready)?;

@@ -66,7 +66,7 @@ error_codes! {
     NOT_FOUND = "not_found", NOT_FOUND, "This listener has no such path.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take the method; `Allow` names those it takes.";
     BODY_TIMEOUT = "body_timeout", REQUEST_TIMEOUT, "The body did not come in time.";
-    BODY_TOO_LONG = "body_too_long", PAYLOAD_TOO_LARGE, "The body is above 4 MiB.";
+    BODY_TOO_LONG = "body_too_long", PAYLOAD_TOO_LARGE, "The body is above 4 MiB, or above 256 KiB on a lookup listener.";
     BATCH_TOO_LONG = "batch_too_long", PAYLOAD_TOO_LARGE, "A batch has more addresses than the listener takes.";
     GROUP_TOO_LONG = "group_too_long", PAYLOAD_TOO_LARGE, "A group has more than 1,000 commands.";
     TARGET_TOO_LONG = "target_too_long", URI_TOO_LONG, "The request target is above 2 KiB.";
@@ -79,6 +79,7 @@ error_codes! {
     DRAINING = "draining", SERVICE_UNAVAILABLE, "The sidecar is shutting down.";
     DEGRADED = "degraded", SERVICE_UNAVAILABLE, "`/readyz?strict`: it serves, and does not follow as it should.";
     ALARM = "alarm", SERVICE_UNAVAILABLE, "`/readyz?strict`: it serves, and must not follow.";
+    BUSY = "busy", SERVICE_UNAVAILABLE, "Too many bodies are being read at once: repeat it.";
     LOG_UNAVAILABLE = "log_unavailable", SERVICE_UNAVAILABLE, "The log took nothing: repeat later.";
     OUTCOME_UNKNOWN = "outcome_unknown", GATEWAY_TIMEOUT, "The log may have taken all, some or nothing: repeat with the same ids.";
 }

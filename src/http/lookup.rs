@@ -18,7 +18,7 @@ use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, BLACKLISTED, Body, JSON, PLAIN, Problem, answer, at_position};
-use super::request::{self, Parameters, percent_decoded};
+use super::request::{self, BODY_BYTES_MAX, Parameters, percent_decoded};
 use super::worker::Worker;
 use super::{Kind, codes};
 use crate::address::Address;
@@ -29,6 +29,8 @@ use crate::snapshot::{Snapshot, Verdict};
 pub const LOOKUP_BATCH_ADDRESSES_MAX: usize = 4096;
 /// The most addresses of one batch on an admin listener.
 pub const ADMIN_BATCH_ADDRESSES_MAX: usize = 65_536;
+/// The longest body of a batch on a lookup listener, in bytes: room for its addresses, and no more to read.
+pub const LOOKUP_BODY_BYTES_MAX: usize = LOOKUP_BATCH_ADDRESSES_MAX * 64;
 /// How many addresses of a batch are looked up before the other connections get their turn: few enough that
 /// these notice nothing, and enough that the yielding costs little.
 const SLICE_ADDRESSES: usize = 64;
@@ -107,18 +109,19 @@ pub(super) async fn check_batch(
     body: &mut Incoming,
 ) -> Result<Answer, Problem> {
     Parameters::parse(head, &[])?;
-    let bytes = request::body(body).await?;
+    let (addresses_max, bytes_max) = match worker.kind {
+        Kind::Lookup => (LOOKUP_BATCH_ADDRESSES_MAX, LOOKUP_BODY_BYTES_MAX),
+        Kind::Admin => (ADMIN_BATCH_ADDRESSES_MAX, BODY_BYTES_MAX),
+    };
+    let bytes = request::body(&worker.bodies, body, bytes_max).await?;
     // One snapshot for all of them; held by count, because a guard must not cross an await.
     let snapshot = worker.hold_snapshot().ok_or_else(Problem::not_ready)?;
-    let addresses_max = match worker.kind {
-        Kind::Lookup => LOOKUP_BATCH_ADDRESSES_MAX,
-        Kind::Admin => ADMIN_BATCH_ADDRESSES_MAX,
-    };
     let text = str::from_utf8(&bytes)
         .map_err(|_| Problem::new(codes::BODY_INVALID, "the body is not UTF-8", "encode it as UTF-8"))?;
     let body = if text.trim_ascii_start().starts_with('[') {
         let addresses = elements(text, addresses_max)?;
-        let verdicts = batch(&snapshot, addresses.into_iter().map(element), addresses_max).await?;
+        let verdicts =
+            batch(&snapshot, addresses.into_iter().map(|raw| Some(element(raw))), addresses_max).await?;
         answer(StatusCode::OK, JSON, Body::whole(array(&verdicts)))
     } else {
         let verdicts = batch(&snapshot, lines(text), addresses_max).await?;
@@ -127,19 +130,22 @@ pub(super) async fn check_batch(
     Ok(at_position(body, snapshot.position()))
 }
 
-/// Looks up all addresses, or says which is none.
+/// Looks up all addresses, or says which is none. Where there is no address, there is a blank line: it has no
+/// verdict, but reading it takes its time, too.
 async fn batch(
     snapshot: &Snapshot,
-    addresses: impl Iterator<Item = Result<Address, Problem>>,
+    addresses: impl Iterator<Item = Option<Result<Address, Problem>>>,
     addresses_max: usize,
 ) -> Result<Vec<Verdict>, Problem> {
     let mut verdicts = Vec::new();
-    for (index, address) in addresses.enumerate() {
+    for (number, address) in (1..).zip(addresses) {
+        if number % SLICE_ADDRESSES == 0 {
+            tokio::task::yield_now().await;
+        }
+        let Some(address) = address else { continue };
+        let index = verdicts.len();
         if index == addresses_max {
             return Err(too_many(addresses_max));
-        }
-        if index % SLICE_ADDRESSES == SLICE_ADDRESSES - 1 {
-            tokio::task::yield_now().await;
         }
         verdicts.push(snapshot.lookup(address.map_err(|problem| problem.index(index))?));
     }
@@ -152,11 +158,13 @@ fn too_many(addresses_max: usize) -> Problem {
     Problem::new(codes::BATCH_TOO_LONG, message, "send it in several requests")
 }
 
-/// The address on each line that is not blank. A problem names the line as an editor counts it; the batch
+/// The address on each line, none on a blank one. A problem names the line as an editor counts it; the batch
 /// adds the number of the address.
-fn lines(text: &str) -> impl Iterator<Item = Result<Address, Problem>> {
-    let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
-    numbered.map(|(at, line)| line.parse().map_err(|error| Problem::from(error).line(Some(at + 1))))
+fn lines(text: &str) -> impl Iterator<Item = Option<Result<Address, Problem>>> {
+    text.lines().zip(1..).map(|(line, number)| {
+        let blank = line.trim_ascii().is_empty();
+        (!blank).then(|| line.parse().map_err(|error| Problem::from(error).line(Some(number))))
+    })
 }
 
 /// The address in one element of a JSON array.
@@ -222,4 +230,36 @@ fn digits(verdicts: &[Verdict]) -> Vec<u8> {
 fn array(verdicts: &[Verdict]) -> Vec<u8> {
     let booleans: Vec<bool> = verdicts.iter().map(|verdict| *verdict == Verdict::Blacklisted).collect();
     serde_json::to_vec(&booleans).expect("booleans are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+    use crate::record::{Position, Timestamp};
+    use crate::snapshot::Draft;
+    use crate::view::View;
+
+    #[tokio::test]
+    async fn the_others_get_their_turn_after_each_slice_of_a_batch() {
+        let snapshot = Draft::new(&View::default(), Timestamp::from_millis(0)).snapshot(Position::START);
+        let others = LocalSet::new();
+        for line in ["192.0.2.1\n", "\n"] {
+            let turns = Rc::new(std::cell::Cell::new(0));
+            let counted = Rc::clone(&turns);
+            let other = others.spawn_local(async move {
+                loop {
+                    counted.set(counted.get() + 1);
+                    yield_now().await;
+                }
+            });
+            let text = line.repeat(10 * SLICE_ADDRESSES);
+            let verdicts = others.run_until(batch(&snapshot, lines(&text), usize::MAX)).await;
+            assert!(verdicts.is_ok() && turns.get() >= 10, "{line:?}: {} turns", turns.get());
+            other.abort();
+        }
+    }
 }

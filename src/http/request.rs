@@ -5,6 +5,8 @@
 //! it. Nothing here looks at the method: a path that takes no body simply never asks for it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::ops::Deref;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -19,6 +21,9 @@ use super::codes;
 
 /// The longest body, in bytes; above it the answer is 413. The largest batch and the largest group fit in.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most bytes of bodies that one worker holds at the same time, whoever sends them: what does not fit is
+/// refused with 503.
+pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a body may take from the end of its header to its last byte; after that the answer is 408.
 pub const BODY_MAX: Duration = Duration::from_secs(10);
 /// How long the body of a refused request is read and thrown away, so that its sender sees the answer; and
@@ -82,20 +87,70 @@ pub(super) fn invalid(name: &'static str, what: &str, hint: &str) -> Problem {
     Problem::new(codes::PARAMETER_INVALID, format!("`{name}` {what}"), hint).field(name)
 }
 
-/// Reads a whole body, within [`BODY_BYTES_MAX`] and [`BODY_MAX`].
+/// Counts the bytes of all bodies that one worker holds.
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    bytes: Cell<usize>,
+}
+
+/// A body, as far as it was read. It is counted until it is dropped.
+pub(super) struct Received<'a> {
+    bytes: Vec<u8>,
+    bodies: &'a Bodies,
+}
+
+impl Received<'_> {
+    fn extend(&mut self, data: &[u8], bytes_max: usize) -> Result<(), CollectError> {
+        let all = self.bodies.bytes.get() + data.len();
+        if self.bytes.len() + data.len() > bytes_max {
+            return Err(CollectError::TooLong);
+        }
+        if all > BODIES_BYTES_MAX {
+            return Err(CollectError::TooMany);
+        }
+        self.bodies.bytes.set(all);
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+}
+
+impl Deref for Received<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Received<'_> {
+    fn drop(&mut self) {
+        self.bodies.bytes.set(self.bodies.bytes.get() - self.bytes.len());
+    }
+}
+
+/// Reads a whole body, of at most `bytes_max` bytes, within [`BODY_MAX`] and [`BODIES_BYTES_MAX`].
 ///
 /// A body that announces too much is refused before it is read. The connection ends behind each of the
 /// refusals, because it is then unknown where the next request on it begins.
-pub(super) async fn body(body: &mut Incoming) -> Result<Vec<u8>, Problem> {
+pub(super) async fn body<'a>(
+    bodies: &'a Bodies,
+    body: &mut Incoming,
+    bytes_max: usize,
+) -> Result<Received<'a>, Problem> {
     let announced = body.size_hint().lower();
-    if announced > BODY_BYTES_MAX as u64 {
-        return Err(too_long());
+    if announced > bytes_max as u64 {
+        return Err(too_long(bytes_max));
     }
     // What is announced is at most the limit here, and 0 for a body in chunks.
-    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
-    match timeout(BODY_MAX, collect(body, &mut bytes)).await {
-        Ok(Ok(())) => Ok(bytes),
-        Ok(Err(CollectError::TooLong)) => Err(too_long()),
+    let bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+    let mut received = Received { bytes, bodies };
+    match timeout(BODY_MAX, collect(body, &mut received, bytes_max)).await {
+        Ok(Ok(())) => Ok(received),
+        Ok(Err(CollectError::TooLong)) => Err(too_long(bytes_max)),
+        Ok(Err(CollectError::TooMany)) => {
+            let message = "too many bodies are being read at once";
+            Err(Problem::new(codes::BUSY, message, "repeat it, or send less at a time").closing())
+        }
         Ok(Err(CollectError::Broken(error))) => {
             let message = format!("the body can't be read: {error}");
             Err(Problem::new(codes::BODY_INVALID, message, "send as much as the header announces").closing())
@@ -110,17 +165,19 @@ pub(super) async fn body(body: &mut Incoming) -> Result<Vec<u8>, Problem> {
 /// Why a body was not read to its end.
 enum CollectError {
     TooLong,
+    TooMany,
     Broken(hyper::Error),
 }
 
-/// Reads on into `bytes`. The limit is looked at piece by piece, since a body in chunks announces no size.
-async fn collect(body: &mut Incoming, bytes: &mut Vec<u8>) -> Result<(), CollectError> {
+/// Reads on. The limit is looked at piece by piece, since a body in chunks announces no size.
+async fn collect(
+    body: &mut Incoming,
+    received: &mut Received<'_>,
+    bytes_max: usize,
+) -> Result<(), CollectError> {
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(CollectError::Broken)?.into_data() else { continue };
-        if bytes.len() + data.len() > BODY_BYTES_MAX {
-            return Err(CollectError::TooLong);
-        }
-        bytes.extend_from_slice(&data);
+        received.extend(&data, bytes_max)?;
     }
     Ok(())
 }
@@ -144,7 +201,7 @@ pub(super) async fn discard(head: &Parts, body: &mut Incoming) {
     let _ = timeout(DISCARD_MAX, rest).await;
 }
 
-fn too_long() -> Problem {
-    let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+fn too_long(bytes_max: usize) -> Problem {
+    let message = format!("the body has more than {bytes_max} bytes");
     Problem::new(codes::BODY_TOO_LONG, message, "send it in several requests").closing()
 }

@@ -29,6 +29,7 @@ use super::guard::Hosts;
 use super::listen::{Connected, Listener, Socket};
 use super::pace::Pace;
 use super::ranges::Exports;
+use super::request::Bodies;
 use super::{App, Kind};
 use crate::snapshot::{Reader, Snapshot};
 
@@ -156,6 +157,7 @@ pub(super) struct Worker {
     pub(super) hosts: Arc<Hosts>,
     pub(super) exports: Exports,
     pub(super) drain: Drain,
+    pub(super) bodies: Bodies,
     /// There is one admin worker, so that it knows all that was acknowledged.
     pub(super) acknowledged: RefCell<Acknowledged>,
     reader: RefCell<Reader>,
@@ -164,7 +166,8 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(app: Arc<App>, kind: Kind, hosts: Arc<Hosts>, drain: Drain) -> Self {
         let reader = RefCell::new(app.readers.reader());
-        Self { app, kind, hosts, exports: Exports::new(), drain, acknowledged: RefCell::default(), reader }
+        let (exports, bodies, acknowledged) = (Exports::new(), Bodies::default(), RefCell::default());
+        Self { app, kind, hosts, exports, drain, bodies, acknowledged, reader }
     }
 
     /// Looks at the newest snapshot, briefly: the closure can't await.

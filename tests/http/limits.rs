@@ -1,4 +1,5 @@
-use portcullis::http::{ADMIN_CONNECTIONS_MAX, HEADER_FIELDS_MAX};
+use portcullis::http::request::{BODIES_BYTES_MAX, BODY_BYTES_MAX};
+use portcullis::http::{ADMIN_CONNECTIONS_MAX, HEADER_FIELDS_MAX, LOOKUP_BODY_BYTES_MAX};
 
 use crate::client::{Client, Reply};
 use crate::sidecar::Sidecar;
@@ -71,20 +72,51 @@ fn a_header_has_at_most_16_kib_and_32_fields() {
 }
 
 #[test]
-fn a_body_has_at_most_4_mib_however_it_is_sent() {
+fn a_body_has_at_most_4_mib_and_256_kib_on_a_lookup_listener_however_it_is_sent() {
     let sidecar = Sidecar::ready();
-    let exact = "\n".repeat(4 * 1024 * 1024);
-    assert_eq!(sidecar.lookup().post("/v1/check", &exact).status, 200);
-    let mut client = sidecar.lookup();
-    assert_eq!(client.post("/v1/check", &format!("{exact}\n")).error(), code(413, "body_too_long"));
-    assert!(client.is_closed());
-    let mut client = sidecar.lookup();
-    client.send("POST /v1/check HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
-    client.send(format!("400001\r\n{exact}\n\r\n0\r\n\r\n"));
-    assert_eq!(client.reply().error(), code(413, "body_too_long"));
-    let mut client = sidecar.lookup();
-    client.send("POST /v1/check HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4194305\r\n\r\n");
-    assert_eq!(client.reply().error(), code(413, "body_too_long"), "without being sent");
+    let listeners: [(fn(&Sidecar) -> Client, usize); 2] =
+        [(Sidecar::admin, BODY_BYTES_MAX), (Sidecar::lookup, LOOKUP_BODY_BYTES_MAX)];
+    for (connect, bytes_max) in listeners {
+        let exact = "\n".repeat(bytes_max);
+        assert_eq!(connect(&sidecar).post("/v1/check", &exact).status, 200);
+        let mut client = connect(&sidecar);
+        assert_eq!(client.post("/v1/check", &format!("{exact}\n")).error(), code(413, "body_too_long"));
+        assert!(client.is_closed());
+        let mut client = connect(&sidecar);
+        client.send("POST /v1/check HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send(format!("{:x}\r\n{exact}\n\r\n0\r\n\r\n", bytes_max + 1));
+        assert_eq!(client.reply().error(), code(413, "body_too_long"));
+        let mut client = connect(&sidecar);
+        let announced = format!("Expect: 100-continue\r\nContent-Length: {}", bytes_max + 1);
+        client.send(format!("POST /v1/check HTTP/1.1\r\nHost: localhost\r\n{announced}\r\n\r\n"));
+        assert_eq!(client.reply().error(), code(413, "body_too_long"), "without being sent");
+    }
+}
+
+#[test]
+fn all_bodies_together_have_a_limit_too() {
+    let sidecar = Sidecar::ready();
+    let head =
+        format!("POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BODY_BYTES_MAX}\r\n\r\n");
+    let unfinished = format!("{head}{}", "\n".repeat(BODY_BYTES_MAX - 1));
+    let full = BODIES_BYTES_MAX / BODY_BYTES_MAX;
+    let mut waiting: Vec<Client> = (0..full).map(|_| sidecar.admin()).collect();
+    waiting.iter_mut().for_each(|client| client.send(&unfinished));
+    // What the others have sent may still be on its way.
+    let refused = (0..100).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let reply = sidecar.admin().post("/v1/check", &"\n".repeat(1024));
+        (reply.status != 200).then(|| reply.error())
+    });
+    assert_eq!(refused, Some(code(503, "busy")));
+    assert_eq!(sidecar.admin().get("/v1/check/192.0.2.1").status, 200, "what has no body goes on");
+    assert_eq!(sidecar.lookup().post("/v1/check", "192.0.2.1").status, 200, "and so do the lookup listeners");
+    drop(waiting);
+    let accepted = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        sidecar.admin().post("/v1/check", &"\n".repeat(1024)).status == 200
+    });
+    assert!(accepted, "there is room again");
 }
 
 #[test]
