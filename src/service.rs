@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   main ──────────► waits for SIGINT, SIGTERM, or the end of the follower
-//!     start          opens the log, starts all others, ends
+//!     start          starts the listeners, opens the log, starts the follower, ends
 //!     follower       driver: folds, publishes, tells the time      ─┐ events, bounded
 //!       reader       one for each open reader of the log           ─┤
 //!       questions    one for the client that answers questions     ─┘
@@ -21,19 +21,21 @@
 //! A follower that panics ends the process with an error: a supervisor can start it anew, which is better
 //! than serving a list that no longer changes.
 
+mod data;
 mod driver;
 mod port;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use self::data::DataDirectory;
 use self::driver::Driver;
 use crate::config::Config;
 use crate::follower::{Follower, Settings, Source};
@@ -42,6 +44,8 @@ use crate::http::settings::Listen;
 use crate::http::{App, Server, StartError};
 use crate::live::Live;
 use crate::log::embedded::{EmbeddedLog, OpenError};
+use crate::log::{AppendDone, AppendError, CommandSink};
+use crate::record::Position;
 use crate::snapshot::Publisher;
 use crate::status::Status;
 
@@ -91,14 +95,13 @@ pub fn run(config: Config, directory: &Path, sockets: &Path) -> Result<(), Serve
     // Before anything else, because opening a large log takes a while, and a signal that arrives meanwhile
     // must end us too.
     let mut signals = EndSignals::new()?;
-    let service = match signals.or(start(config, directory, sockets)?) {
+    let mut service = match signals.or(start(config, directory, sockets)?) {
         First::Signal(signal) => {
             info!(signal, "ending before it served");
             return Ok(());
         }
         First::Other(started) => started.unwrap_or_else(|_| Err(panicked("the start")))?,
     };
-    service.announce(directory);
     let end = signals.or(service.driver.ended());
     if let First::Signal(signal) = end {
         info!(signal, "ending");
@@ -137,20 +140,45 @@ struct Service {
     server: Server,
     driver: Driver,
     log: Arc<EmbeddedLog>,
+    _data: DataDirectory,
+}
+
+/// Takes commands once the log is open.
+#[derive(Default)]
+struct Opening(OnceLock<Arc<EmbeddedLog>>);
+
+impl CommandSink for Opening {
+    fn append(&self, values: Vec<Vec<u8>>, done: AppendDone) {
+        match self.0.get() {
+            Some(log) => log.append(values, done),
+            None => done(Err(AppendError::Unavailable(
+                "nothing was appended: the log is being opened".to_owned(),
+            ))),
+        }
+    }
 }
 
 impl Service {
-    /// From the inside out: whoever is asked must have what it answers from. An error undoes what was
-    /// started.
+    /// The listeners first: opening a large log after a crash takes seconds, in which whoever asks is told
+    /// that there is nothing to answer from yet, instead of being refused. An error undoes what was started.
     fn start(config: &Config, directory: &Path, sockets: &Path) -> Result<Self, ServeError> {
-        let log = EmbeddedLog::open(directory)?;
-        // Behind the log, whose lock keeps two processes from making two tokens.
+        let data = DataDirectory::take(directory)?;
+        // Behind the lock, which keeps two processes from making two tokens.
         let token = Token::load_or_create(directory).map_err(|error| {
             ServeError::Unavailable(format!("no token in {}: {error}", directory.display()))
         })?;
         let now = Instant::now();
         let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(now)));
         let (publisher, readers) = Publisher::new();
+        let (position, published) = watch::channel(Position::START);
+        let opening = Arc::new(Opening::default());
+        let (version, sink) = (env!("CARGO_PKG_VERSION"), Arc::clone(&opening) as _);
+        let (shown, served) = (Arc::clone(&status), Arc::clone(&live));
+        let app = App { readers, status: shown, live: served, sink, published, token, version };
+        let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
+        announce(&server, directory);
+        let log = EmbeddedLog::open(directory)?;
+        let log = Arc::clone(opening.0.get_or_init(|| log));
         let settings = Settings {
             source: Source::Commands,
             skip_offsets: config.log.skip_offsets.iter().copied().collect(),
@@ -158,19 +186,8 @@ impl Service {
             seed: fastrand::u64(..),
         };
         let follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), now);
-        let (driver, published) =
-            Driver::start(follower, Arc::clone(&log) as _, publisher, Arc::clone(&status));
-        let version = env!("CARGO_PKG_VERSION");
-        let app = App { readers, status, live, sink: Arc::clone(&log) as _, published, token, version };
-        let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
-        Ok(Self { server, driver, log })
-    }
-
-    /// Tells where it listens, for people and for those who start it with port 0.
-    fn announce(&self, directory: &Path) {
-        let places = |places: &[Listen]| places.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ");
-        let (lookup, admin) = (places(self.server.lookup()), places(self.server.admin()));
-        info!(%lookup, %admin, data = %directory.display(), "serving");
+        let driver = Driver::start(follower, Arc::clone(&log) as _, publisher, position, status)?;
+        Ok(Self { server, driver, log, _data: data })
     }
 
     /// Ends in the order in which nothing acknowledged can be lost: first nobody can write any more, then
@@ -180,6 +197,13 @@ impl Service {
         drop(self.driver);
         self.log.close();
     }
+}
+
+/// Tells where it listens, for people and for those who start it with port 0.
+fn announce(server: &Server, directory: &Path) {
+    let places = |places: &[Listen]| places.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ");
+    let (lookup, admin) = (places(server.lookup()), places(server.admin()));
+    info!(%lookup, %admin, data = %directory.display(), "serving");
 }
 
 /// SIGINT and SIGTERM, with a runtime to wait for them on the main thread.

@@ -16,9 +16,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use super::ServeError;
 use super::port::{EVENTS_MAX, Message, Port};
 use crate::follower::{Effect, Follower};
 use crate::log::{Event, Log};
@@ -29,6 +30,7 @@ use crate::status::{Detail, Status};
 /// How often the follower is told that time passes: a ban ends within a second of its expiry, and this leaves
 /// room for a busy machine.
 const TICK: Duration = Duration::from_millis(250);
+const _: () = assert!(TICK.as_millis() <= 500, "a ban ends within a second of its expiry");
 /// The most undecodable records that are logged in a minute; the rest is counted. One bad producer must not
 /// fill the disk with our words about it.
 const UNDECODABLE_LOGGED_PER_MINUTE: u32 = 10;
@@ -36,41 +38,46 @@ const UNDECODABLE_LOGGED_PER_MINUTE: u32 = 10;
 /// The thread that follows, until it is dropped; dropping waits for its end.
 pub(super) struct Driver {
     inbox: SyncSender<Message>,
-    newest: watch::Receiver<Position>,
+    /// Closed by the end of the thread.
+    running: oneshot::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Driver {
-    /// Starts to follow the log. What comes back besides is the position of the newest published snapshot,
-    /// which is [`Position::START`] until there is one.
+    /// Starts to follow the log. `published` is told the position of each snapshot that lookups can see.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
     pub(super) fn start(
         follower: Follower,
         log: Arc<dyn Log>,
         publisher: Publisher,
+        published: watch::Sender<Position>,
         status: Arc<Status>,
-    ) -> (Self, watch::Receiver<Position>) {
+    ) -> Result<Self, ServeError> {
         let (inbox, events) = sync_channel(EVENTS_MAX);
-        let (published, newest) = watch::channel(Position::START);
+        let (ended, running) = oneshot::channel();
         let port = Port::new(log, inbox.clone());
         let work = Work {
             follower,
             port,
             publisher,
             published,
+            _ended: ended,
             status,
             shown: Detail::default(),
             undecodable: Limit::default(),
         };
         let thread = thread::Builder::new().name("follower".to_owned()).spawn(move || work.run(&events));
-        let thread = thread.expect("a process that starts can start a thread");
-        (Self { inbox, newest: newest.clone(), thread: Some(thread) }, newest)
+        let thread =
+            thread.map_err(|error| ServeError::Unavailable(format!("no thread to follow on: {error}")))?;
+        Ok(Self { inbox, running, thread: Some(thread) })
     }
 
     /// Ends when the thread does, which without being told to it never should. A panic counts: it drops the
     /// sender that this waits on.
-    pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
-        let mut newest = self.newest.clone();
-        async move { while newest.changed().await.is_ok() {} }
+    pub(super) async fn ended(&mut self) {
+        let _closed = (&mut self.running).await;
     }
 }
 
@@ -90,6 +97,7 @@ struct Work {
     port: Port,
     publisher: Publisher,
     published: watch::Sender<Position>,
+    _ended: oneshot::Sender<()>,
     status: Arc<Status>,
     shown: Detail,
     undecodable: Limit,
