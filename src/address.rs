@@ -246,15 +246,13 @@ impl Range {
 
     /// The part of this range that lies above another one of the same family; none if nothing does, or if
     /// the families differ. A walk in slices goes on with it behind the last row that it has.
-    ///
-    /// It does not look whether `other` overlaps this range: below it, the part is wider than the range.
     pub fn after(self, other: Self) -> Option<Self> {
         match (self.0, other.0) {
-            (Ends::V4(_, end), Ends::V4(_, b)) => {
-                b.next().filter(|from| *from <= end).map(|from| from.range(end))
+            (Ends::V4(start, end), Ends::V4(_, b)) => {
+                b.next().map(|from| from.max(start)).filter(|from| *from <= end).map(|from| from.range(end))
             }
-            (Ends::V6(_, end), Ends::V6(_, b)) => {
-                b.next().filter(|from| *from <= end).map(|from| from.range(end))
+            (Ends::V6(start, end), Ends::V6(_, b)) => {
+                b.next().map(|from| from.max(start)).filter(|from| *from <= end).map(|from| from.range(end))
             }
             _ => None,
         }
@@ -355,10 +353,12 @@ fn parse_prefix(address: &str, length: &str) -> Result<Range, RangeError> {
     let length: u8 =
         if plain { length.parse().map_err(|_| length_error())? } else { return Err(length_error()) };
     let net = IpNet::new(ip, length).map_err(|_| length_error())?;
+    // Looked at first, so that no prefix is proposed that would be refused in turn.
+    let range = Range::between(net.network(), net.broadcast())?;
     if net.network() != ip {
         return Err(RangeError::HostBits { address: ip, length, meant: net.trunc() });
     }
-    Range::between(net.network(), net.broadcast())
+    Ok(range)
 }
 
 /// The standard parser is as strict as we want it: no leading zeros, no zone, no port, no blanks. Only its

@@ -218,17 +218,13 @@ impl Config {
 
     /// Whoever reaches the admin listener reads everything, so that other hosts must be let in on purpose.
     fn check_remote(&self) -> Result<(), Fault> {
-        let remote = |listen: &&Listen| match listen {
-            Listen::Tcp(address) => !address.ip().to_canonical().is_loopback(),
-            Listen::Unix(_) => false,
-        };
-        match self.admin.listen.iter().find(remote) {
-            Some(listen) if !self.admin.allow_remote => {
+        match self.admin.forbidden_remote() {
+            Some(listen) => {
                 let reason =
                     format!("other hosts reach {listen}; if that is wanted, set allow_remote = true");
                 Err(Fault { key: "admin.listen", reason })
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }

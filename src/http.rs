@@ -233,12 +233,8 @@ impl Plan {
     /// all that was acknowledged.
     fn admin(settings: &AdminSettings, directory: &Path) -> Result<Self, StartError> {
         let mut listen = settings.listen.clone();
-        let is_remote = |listen: &&Listen| match listen {
-            Listen::Tcp(address) => !address.ip().to_canonical().is_loopback(),
-            Listen::Unix(_) => false,
-        };
         // Asked here as well as by the configuration, because a library user may come without one.
-        if let Some(remote) = listen.iter().find(is_remote).filter(|_| !settings.allow_remote) {
+        if let Some(remote) = settings.forbidden_remote() {
             return Err(StartError::Configuration(format!(
                 "[admin] listen = {remote} is reachable by other hosts, without encryption; allow_remote = true allows it"
             )));

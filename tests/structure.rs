@@ -122,6 +122,7 @@ fn the_core_and_the_state_machines_touch_nothing_outside() {
         "backoff",
         "check",
         "ends",
+        "topic_settings",
         "feed",
         "follower",
         "projector",

@@ -33,6 +33,8 @@ fn a_range_is_an_address_a_prefix_or_two_ends() {
 fn a_bad_range_says_what_was_probably_meant() {
     let cases = [
         ("203.0.113.7/24", "range_host_bits", "did you mean 203.0.113.0/24?"),
+        // Its prefix begins outside the IPv4-mapped addresses, and would be refused in turn.
+        ("::ffff:0:0/95", "range_mapped", "write IPv4 addresses as 203.0.113.7"),
         ("203.0.113.07", "address_invalid", "did you mean 203.0.113.7?"),
         ("010.0.0.1", "address_invalid", "did you mean 10.0.0.1?"),
         ("fe80::1%eth0", "address_invalid", "did you mean fe80::1?"),
@@ -112,5 +114,20 @@ proptest! {
             prop_assert_eq!(range.start().is_ipv4(), range.end().is_ipv4());
             prop_assert!(range.contains(range.start().into()) || Range::MAPPED.contains(range.start().into()));
         }
+    }
+}
+
+#[test]
+fn the_part_above_another_range_is_never_wider_than_the_range() {
+    let range = |text: &str| text.parse::<Range>().expect(text);
+    for (whole, other, part) in [
+        ("10.0.0.0/24", "10.0.0.0-10.0.0.9", Some("10.0.0.10-10.0.0.255")),
+        ("10.0.0.0/24", "9.0.0.0", Some("10.0.0.0/24")),
+        ("10.0.0.0/24", "10.0.0.200-10.0.1.9", None),
+        ("10.0.0.0/24", "::/64", None),
+        ("2001:db8::/64", "2001:db7::", Some("2001:db8::/64")),
+        ("255.255.255.0/24", "255.255.255.255", None),
+    ] {
+        assert_eq!(range(whole).after(range(other)), part.map(range), "{whole} after {other}");
     }
 }

@@ -227,6 +227,9 @@ pub enum RequestError {
     /// The connection ended or fell silent on the way: what the service did is unknown.
     #[error("{0}")]
     Lost(String),
+    /// No request can be made of this: a path, key or token has characters that HTTP can't carry.
+    #[error("that can't be sent: {0}")]
+    Unsendable(String),
     /// The answer is longer than [`ANSWER_BYTES_MAX`].
     #[error("the answer is longer than {ANSWER_BYTES_MAX} bytes")]
     TooLong,
@@ -277,7 +280,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Connect`](RequestError::Connect) when the service never saw the request,
-    /// [`Lost`](RequestError::Lost) when that is unknown, [`TooLong`](RequestError::TooLong) when the answer
+    /// [`Lost`](RequestError::Lost) when that is unknown, [`Unsendable`](RequestError::Unsendable) when it was
+    /// none, [`TooLong`](RequestError::TooLong) when the answer
     /// is.
     pub fn send(&mut self, request: &Request) -> Result<Answer, RequestError> {
         self.exchange(request, None)
@@ -332,7 +336,8 @@ async fn ask(
     kept: Option<Connection>,
     request: &Request,
 ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), RequestError> {
-    let built = || request.build(&endpoint.authority()).map_err(|error| RequestError::Lost(reason(&error)));
+    let built =
+        || request.build(&endpoint.authority()).map_err(|error| RequestError::Unsendable(reason(&error)));
     if let Some(kept) = kept {
         // The service may end a connection between two requests, and that is often noticed only when the
         // second one is on its way. Then it may have been read or not, which to a question is the same.

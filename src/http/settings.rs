@@ -109,6 +109,15 @@ pub struct AdminSettings {
 }
 
 impl AdminSettings {
+    /// The first place that other hosts reach though that is not allowed.
+    pub fn forbidden_remote(&self) -> Option<&Listen> {
+        let remote = |listen: &&Listen| match listen {
+            Listen::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+            Listen::Unix(_) => false,
+        };
+        self.listen.iter().find(remote).filter(|_| !self.allow_remote)
+    }
+
     /// The group that owns the Unix sockets, looked up; none if no other was asked for. The error is a
     /// sentence for people, which names the group.
     ///

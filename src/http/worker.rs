@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinSet, LocalSet};
 use tokio::time::{self, MissedTickBehavior};
@@ -39,6 +40,10 @@ pub const LOOKUP_CONNECTIONS_MAX: usize = 16_384;
 /// The most connections that the admin listeners hold over TCP, and as many over Unix sockets: whoever fills
 /// the port must not keep the operator from the socket.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// Files that are kept for all else: the log, the runtimes, the listeners.
+const DESCRIPTORS_RESERVED: usize = 64;
+/// The least number of connections that a listener takes, however few files may be open.
+const CONNECTIONS_MIN: usize = 4;
 /// How often a worker lets go of replaced snapshots though nobody asks it anything: else an idle worker would
 /// keep one in memory for as long as it is idle.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -69,13 +74,28 @@ pub(super) struct Acceptor {
     unix: Arc<Semaphore>,
 }
 
+/// The most connections of one kind of listener over TCP, and as many over Unix sockets, in a process that
+/// may have so many files open. Fewer than the named limits where these would use them all up: then accepting
+/// would fail for everybody, the operator included.
+fn connections_max(kind: Kind, descriptors_max: u64) -> usize {
+    let free = usize::try_from(descriptors_max).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_RESERVED);
+    // Twice each of both is seven eighths.
+    let (limit, share) = match kind {
+        Kind::Lookup => (LOOKUP_CONNECTIONS_MAX, free / 16 * 6),
+        Kind::Admin => (ADMIN_CONNECTIONS_MAX, free / 16),
+    };
+    limit.min(share.max(CONNECTIONS_MIN))
+}
+
+/// How many files the process may have open.
+fn descriptors_max() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
 impl Acceptor {
     /// What accepts for these workers; all its listeners share its places.
     pub(super) fn new(kind: Kind, workers: Vec<mpsc::UnboundedSender<Handed>>) -> Self {
-        let connections_max = match kind {
-            Kind::Lookup => LOOKUP_CONNECTIONS_MAX,
-            Kind::Admin => ADMIN_CONNECTIONS_MAX,
-        };
+        let connections_max = connections_max(kind, descriptors_max());
         let places = || Arc::new(Semaphore::new(connections_max));
         Self { workers, tcp: places(), unix: places() }
     }
@@ -283,4 +303,25 @@ pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
         .enable_all()
         .max_blocking_threads(super::BLOCKING_THREADS_MAX)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_rest_of_the_process() {
+        for descriptors in [256, 1_024, 4_096, 65_536, u64::MAX] {
+            let (lookup, admin) =
+                (connections_max(Kind::Lookup, descriptors), connections_max(Kind::Admin, descriptors));
+            assert!(
+                2 * (lookup + admin) + DESCRIPTORS_RESERVED
+                    <= usize::try_from(descriptors).unwrap_or(usize::MAX)
+            );
+            assert!(admin >= 12 && lookup > admin, "{descriptors}: {lookup} and {admin}");
+        }
+        let enough = (connections_max(Kind::Lookup, 65_536), connections_max(Kind::Admin, 65_536));
+        assert_eq!(enough, (LOOKUP_CONNECTIONS_MAX, ADMIN_CONNECTIONS_MAX));
+        assert_eq!(connections_max(Kind::Admin, 60), CONNECTIONS_MIN);
+    }
 }

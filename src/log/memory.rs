@@ -236,7 +236,7 @@ impl MemoryLog {
 
     /// A writer of the table, not yet fencing anybody. `clock` gives the timestamps of what it writes.
     pub fn table_writer(&self, clock: fn() -> Timestamp) -> MemoryTableWriter {
-        MemoryTableWriter { log: self.clone(), generation: 0, clock, open: None }
+        MemoryTableWriter { log: self.clone(), generation: None, clock, open: None }
     }
 
     /// A place to append commands to. `clock` gives their timestamps; `done` is called before the append
@@ -257,7 +257,8 @@ pub enum Outage {
 
 impl Log for MemoryLog {
     fn open(&self, topic: Topic, from: Position) -> Result<Box<dyn Reader>, LogError> {
-        Ok(Box::new(MemoryReader { log: self.clone(), topic, position: from, end_reported: None }))
+        let log = self.clone();
+        Ok(Box::new(MemoryReader { log, topic, position: from, end_reported: None, failed: false }))
     }
 
     fn questioner(&self) -> Box<dyn Questioner> {
@@ -279,14 +280,20 @@ pub struct MemoryReader {
     position: Position,
     /// The end that was reported last, so that each is reported once.
     end_reported: Option<Position>,
+    failed: bool,
 }
 
 impl MemoryReader {
-    /// What there is to report at once; none if nothing is new. A reader that has failed tries again with
-    /// each call, where one of a real log has to be replaced.
+    /// What there is to report at once; none if nothing is new, or if it has failed.
     pub fn report(&mut self) -> Option<ReadEvent> {
+        if self.failed {
+            return None;
+        }
         match self.log.read(self.topic, self.position) {
-            Err(error) => Some(ReadEvent::Failed(error.0)),
+            Err(error) => {
+                self.failed = true;
+                Some(ReadEvent::Failed(error.0))
+            }
             Ok(Delivery { records, position, at_end }) => {
                 self.position = position;
                 if !records.is_empty() {
@@ -315,8 +322,8 @@ impl Reader for MemoryReader {
 #[derive(Debug)]
 pub struct MemoryTableWriter {
     log: MemoryLog,
-    /// 0 before its first fence: such a writer may write until anybody fences.
-    generation: u64,
+    /// None before its first fence: as a producer that never began may not write.
+    generation: Option<u64>,
     clock: fn() -> Timestamp,
     open: Option<TransactionId>,
 }
@@ -331,7 +338,7 @@ impl MemoryTableWriter {
     }
 
     fn write(&self, writes: Vec<TableWrite>) -> Result<TransactionId, WriteError> {
-        let id = self.log.change(|inner| match inner.generation == self.generation {
+        let id = self.log.change(|inner| match self.generation == Some(inner.generation) {
             true => Ok(inner.begin()),
             false => Err(WriteError::Fenced),
         })?;
@@ -350,7 +357,7 @@ impl TableWriter for MemoryTableWriter {
                 return Err(WriteError::Unknown("the log is down".to_owned()));
             }
             inner.generation += 1;
-            *generation = inner.generation;
+            *generation = Some(inner.generation);
             let open = inner.table.open_transactions();
             open.into_iter().for_each(|id| inner.end(Topic::Table, id, Ending::Abort));
             Ok(())
@@ -468,6 +475,7 @@ mod tests {
             topic: Topic::Commands,
             position: Position::START,
             end_reported: None,
+            failed: false,
         };
         assert_eq!(reader.report(), Some(ReadEvent::End(Position::START)));
         assert_eq!(reader.report(), None);
