@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use rangemap::{RangeInclusiveMap, StepLite};
 
-use crate::address::{Address, Ends, Number, Range};
+use crate::address::{Ends, Number, Range};
 use crate::table::{Cause, Fingerprint, Row, RowChange};
 
 /// The rows that one edit took away and the rows that are there instead.
@@ -189,11 +189,6 @@ impl Blacklist {
             self.fingerprint.add(row);
             self.ipv4_addresses += ipv4_addresses(row);
         }
-    }
-
-    /// The row that the address is in.
-    pub fn row(&self, address: Address) -> Option<Row> {
-        self.overlapping(address.into()).next()
     }
 
     /// The rows that overlap `range`, whole, by rising start.
