@@ -61,6 +61,24 @@ fn records_are_counted_on_the_way_to_the_first_snapshot() {
 }
 
 #[test]
+fn behind_a_command_of_the_future_the_table_is_looked_at_again_after_30_to_90_s() {
+    let (_, mut rig) = stopped();
+    let tables = |rig: &FollowerRig| {
+        let is_table = |request: &&Request| matches!(request, Request::Read(Topic::Table, ..));
+        rig.port.requests.iter().filter(is_table).count()
+    };
+    let (mut last, mut waits) = (None, Vec::new());
+    for second in 0..600 {
+        let before = tables(&rig);
+        rig.seconds(1);
+        if tables(&rig) > before {
+            waits.extend(last.replace(second).map(|last| second - last));
+        }
+    }
+    assert!(waits.len() > 5 && waits.iter().all(|wait| (30..=91).contains(wait)), "{waits:?}");
+}
+
+#[test]
 fn a_view_at_the_served_position_takes_its_place() {
     let (log, mut rig) = stopped();
     // The log loses what could not be folded.

@@ -59,6 +59,10 @@ fn fenced_without_readers() -> Rig {
 #[test]
 fn a_table_that_cannot_be_read_is_tried_again_after_a_wait() {
     let mut rig = fenced_without_readers();
+    rig.settle();
+    let tries = opened(&rig, Topic::Table).len();
+    (0..5).for_each(|_| rig.step(Duration::ZERO));
+    assert_eq!(opened(&rig, Topic::Table).len(), tries);
     rig.pass(seconds(1));
     rig.port.readers_fail = false;
     rig.pass(seconds(5));
@@ -151,10 +155,15 @@ fn a_check_goes_on_with_the_client_that_replaces_a_silent_one() {
     let log = projected();
     let mut rig = Rig::active(&log);
     rig.port.questions_frozen = true;
-    for _ in 0..35 {
-        command(&log, "BLACKLIST 192.0.2.1");
-        rig.pass(seconds(1));
-    }
+    let keep_busy = |rig: &mut Rig, seconds_busy: u32| {
+        for _ in 0..seconds_busy {
+            command(&log, "BLACKLIST 192.0.2.1");
+            rig.pass(seconds(1));
+        }
+    };
+    keep_busy(&mut rig, 28);
+    assert_eq!(asked_anew(&rig), 0);
+    keep_busy(&mut rig, 5);
     assert_eq!(asked_anew(&rig), 1);
     rig.port.questions_frozen = false;
     log.recreate(Topic::Commands);
@@ -162,6 +171,25 @@ fn a_check_goes_on_with_the_client_that_replaces_a_silent_one() {
         command(&log, "BLACKLIST 192.0.2.2");
     }
     rig.pass(seconds(10));
+    assert_eq!(rig.role(), Role::Stopped(Reason::AnotherLog));
+}
+
+#[test]
+fn a_log_that_is_not_checked_yet_proves_nothing_however_long_it_is() {
+    let log = projected();
+    let mut rig = Rig::active(&log);
+    log.recreate(Topic::Commands);
+    for _ in 0..3 {
+        command(&log, "BLACKLIST 192.0.2.1");
+    }
+    rig.port.failing = vec![Question::RecordAt(Offset::new(2)); 200];
+    // By then the check is due that nobody answers.
+    rig.pass(seconds(6));
+    let before = rig.transactions().len();
+    rig.pass(seconds(15));
+    assert_eq!((rig.transactions().len(), rig.role()), (before, Role::Active));
+    rig.port.failing.clear();
+    rig.pass(seconds(2));
     assert_eq!(rig.role(), Role::Stopped(Reason::AnotherLog));
 }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use portcullis::log::memory::MemoryLog;
-use portcullis::log::{Question, TableWriter, Topic};
+use portcullis::log::{Question, Request, TableWriter, Topic};
 use portcullis::projector::{CLAIMS_MAX, Reason, Role};
 use portcullis::table::Watermark;
 
-use super::NOW;
 use super::readers::opened;
 use super::support::projector_rig::*;
+use super::{NOW, last_watermark, projected};
 
 /// A log whose table somebody writes, or did.
 fn claimed_log() -> MemoryLog {
@@ -38,6 +38,20 @@ fn a_question_that_fails_begins_the_silence_anew() {
     assert_eq!((rig.role(), rig.port.failing.len()), (Role::Standby, 0));
     rig.pass(TAKEOVER_SURE);
     assert_eq!(rig.role(), Role::Active);
+}
+
+#[test]
+fn a_standby_tells_what_the_table_holds() {
+    let log = projected();
+    let released = last_watermark(&log);
+    write_watermark(&log, &Watermark { released: false, ..released.clone() });
+    let mut rig = Rig::new(&log, 2);
+    rig.pass(seconds(2));
+    let status = rig.projector.status();
+    assert_eq!(
+        (status.role, status.position, status.rows, status.fingerprint),
+        (Role::Standby, released.position, released.rows, released.fingerprint)
+    );
 }
 
 #[test]
@@ -87,7 +101,10 @@ fn a_question_that_failed_or_was_never_answered_is_asked_again() {
 
     let mut rig = Rig::new(&begun_log(), 1);
     rig.port.questions_frozen = true;
-    rig.pass(seconds(32));
+    rig.pass(seconds(29));
+    assert!(!rig.port.requests.contains(&Request::RenewQuestioner));
+    rig.pass(seconds(3));
+    assert!(rig.port.requests.contains(&Request::RenewQuestioner));
     assert_eq!(rig.role(), Role::Standby);
     rig.port.questions_frozen = false;
     rig.pass(seconds(4));
