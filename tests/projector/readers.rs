@@ -1,11 +1,13 @@
 //! The projector and its readers: when it replaces them, and what it no longer hears of them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use portcullis::log::memory::Ending;
+use portcullis::log::memory::{Ending, Tombstones};
 use portcullis::log::{Event as LogEvent, Question, ReadEvent, Request, Session, Topic};
 use portcullis::projector::{Event, Reason, Role};
 use portcullis::record::{Offset, Position, Record};
+use portcullis::table::Watermark;
 
 use super::support::projector_rig::*;
 use super::{NOW, last_watermark, projected};
@@ -72,6 +74,40 @@ fn a_table_that_cannot_be_read_is_tried_again_after_a_wait() {
     rig.pass(seconds(28));
     let tries = opened(&rig, Topic::Table).len();
     assert!((4..20).contains(&tries), "{tries} tries in 28 s");
+}
+
+#[test]
+fn what_was_read_of_a_table_is_forgotten_when_its_reader_fails() {
+    let log = projected();
+    let mut rig = Rig::new(&log, 2);
+    rig.handle(Event::Log(LogEvent::Tick));
+    rig.settle_until(|rig| opened(rig, Topic::Table).len() == 2);
+    while let Some(event) = rig.port.event() {
+        let came = matches!(&event, LogEvent::Read(Topic::Table, _, ReadEvent::Records(_)));
+        rig.handle(Event::Log(event));
+        if came {
+            break;
+        }
+    }
+    // A row goes, and a compaction takes its tombstone before the table is read again.
+    command(&log, "WHITELIST 192.0.2.7");
+    let view = lived(&log, Position::new(4), &BTreeSet::new());
+    let watermark = Watermark {
+        position: view.position(),
+        anchor: view.anchor(),
+        rows: view.blacklist().row_counts().total(),
+        fingerprint: view.blacklist().fingerprint(),
+        ..genesis()
+    };
+    log.append_record(Topic::Table, NOW, Some(b"192.0.2.7"), None);
+    write_watermark(&log, &watermark);
+    log.compact(Tombstones::Dropped);
+    let (session, _) = *opened(&rig, Topic::Table).last().expect("it reads");
+    let failed = ReadEvent::Failed("the link broke".to_owned());
+    rig.handle(Event::Log(LogEvent::Read(Topic::Table, session, failed)));
+    rig.pass(seconds(10));
+    assert_eq!((rig.role(), last_watermark(&log).rows), (Role::Active, 2));
+    assert!(rig.transactions().iter().all(|(rows, _)| *rows == 0), "nothing was to be repaired");
 }
 
 #[test]
@@ -154,6 +190,18 @@ fn the_ends_are_asked_for_every_second_and_the_last_record_every_5_s() {
 fn a_check_goes_on_with_the_client_that_replaces_a_silent_one() {
     let log = projected();
     let mut rig = Rig::active(&log);
+    // The client falls silent right after it was asked for the last record.
+    let asked_before = asked(&rig, |question| matches!(question, Question::RecordAt(_)));
+    let is_asked =
+        |rig: &Rig| asked(rig, |question| matches!(question, Question::RecordAt(_))) > asked_before;
+    for _ in 0..20 {
+        rig.clock.advance(seconds(1));
+        rig.handle(Event::Log(LogEvent::Tick));
+        rig.settle_until(is_asked);
+        if is_asked(&rig) {
+            break;
+        }
+    }
     rig.port.questions_frozen = true;
     let keep_busy = |rig: &mut Rig, seconds_busy: u32| {
         for _ in 0..seconds_busy {
