@@ -210,15 +210,6 @@ impl Range {
         }
     }
 
-    /// Whether the address lies in the range.
-    pub fn contains(self, address: Address) -> bool {
-        match (self.0, address.ip()) {
-            (Ends::V4(start, end), IpAddr::V4(ip)) => (start..=end).contains(&ip.to_bits()),
-            (Ends::V6(start, end), IpAddr::V6(ip)) => (start..=end).contains(&ip.to_bits()),
-            _ => false,
-        }
-    }
-
     /// The addresses that lie in both ranges; none if there are none, and so for two families.
     pub fn intersection(self, other: Self) -> Option<Self> {
         match (self.0, other.0) {

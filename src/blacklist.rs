@@ -23,7 +23,7 @@ use std::ops::RangeInclusive;
 
 use rangemap::{RangeInclusiveMap, StepLite};
 
-use crate::address::{Address, Ends, Number, Range};
+use crate::address::{Ends, Number, Range};
 use crate::table::{Cause, Fingerprint, Row, RowChange};
 
 /// The rows that one edit took away and the rows that are there instead.
@@ -246,11 +246,6 @@ impl Blacklist {
             self.fingerprint.add(row);
             self.ipv4_addresses += ipv4_addresses(row);
         }
-    }
-
-    /// The row that the address is in; none if it is free. The row's expiry may be over.
-    pub fn row(&self, address: Address) -> Option<Row> {
-        self.overlapping(address.into()).next()
     }
 
     /// The rows that overlap `range`, whole and not cut at its ends, by rising start. Finding the first one

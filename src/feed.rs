@@ -109,8 +109,8 @@ struct AnchorWatch {
 /// a single answer may have crossed records that are on their way: hence the two answers and the patience.
 #[derive(Debug)]
 struct Stuck {
-    /// Where it stands, since when, and in how many answers.
-    at: Option<(Position, Instant, u32)>,
+    /// Since when it stands still, and in how many answers; none while it gets on.
+    still: Option<(Instant, u32)>,
     /// How long it may stand. Grows with each reader that did not help, so that a log which is at fault
     /// itself is not besieged with new ones.
     patience: Duration,
@@ -139,7 +139,7 @@ impl Feed {
             start: Position::START,
             anchor: AnchorWatch::default(),
             stuck: Stuck {
-                at: None,
+                still: None,
                 patience: STUCK_PATIENCE,
                 again: Backoff::new(STUCK_AGAIN_FIRST, STUCK_AGAIN_MAX, seed),
             },
@@ -165,7 +165,7 @@ impl Feed {
         let questions = check.questions();
         self.state = State::Checking(Box::new(check));
         self.anchor = AnchorWatch { watched: anchor, ..AnchorWatch::default() };
-        self.stuck.at = None;
+        self.stuck.still = None;
         questions
     }
 
@@ -181,7 +181,7 @@ impl Feed {
     pub fn reached(&mut self, position: Position) {
         self.moved |= position > self.next;
         self.next = self.next.max(position);
-        self.stuck.at = None;
+        self.stuck.still = None;
         self.stuck.patience = STUCK_PATIENCE;
         self.stuck.again.reset();
     }
@@ -304,14 +304,11 @@ impl Stuck {
     /// Whether the reader has stood still for too long, in two answers, below where it could get to.
     fn answered(&mut self, next: Position, ends: Ends, now: Instant) -> bool {
         if next >= ends.stable {
-            self.at = None;
+            self.still = None;
             return false;
         }
-        let (since, answers) = match self.at {
-            Some((at, since, answers)) if at == next => (since, answers + 1),
-            _ => (now, 1),
-        };
-        self.at = Some((next, since, answers));
+        let (since, answers) = self.still.map_or((now, 1), |(since, answers)| (since, answers + 1));
+        self.still = Some((since, answers));
         let stuck = answers >= 2 && now >= since + self.patience;
         if stuck {
             self.patience = STUCK_AGAIN_FIRST + self.again.wait();

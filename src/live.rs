@@ -364,6 +364,29 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_outcomes_are_remembered() {
+        let (live, mut draft) = (Live::default(), draft());
+        let records: Vec<Record> = (0..=OUTCOMES_MAX as u64).map(|at| record(at, "?")).collect();
+        fold(&live, &mut draft, &records);
+        assert_eq!(live.outcome(Offset::new(0)), None);
+        for offset in [1, 2, OUTCOMES_MAX as u64] {
+            assert!(live.outcome(Offset::new(offset)).is_some(), "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_range_overlaps_others_if_it_shares_an_address_with_one_of_them() {
+        let range = |text: &str| text.parse::<Range>().expect(text);
+        let ranges = ["10.0.0.4-10.0.0.9", "10.0.0.20", "2001:db8::4/126"].map(range);
+        for text in ["10.0.0.9-10.0.0.10", "10.0.0.0-10.0.0.4", "10.0.0.0/8", "10.0.0.20", "2001:db8::7"] {
+            assert!(overlaps(&ranges, range(text)), "{text}");
+        }
+        for text in ["10.0.0.0/30", "10.0.0.10-10.0.0.19", "10.0.0.21", "2001:db8::3", "2001:db8::8"] {
+            assert!(!overlaps(&ranges, range(text)), "{text}");
+        }
+    }
+
+    #[test]
     fn a_preview_says_what_the_fold_would_and_changes_nothing() {
         let (live, mut draft) = (Live::default(), draft());
         let first = Command { id: Some("a".parse().expect("an id")), ..blacklist("10.0.0.0/24") };
@@ -377,6 +400,8 @@ mod tests {
             [(Some(Refusal::Duplicate), 0, 0), (None, 2, 1), (None, 2, 257), (Some(Refusal::TooBroad), 0, 0)];
         assert_eq!(shown, expected);
         assert_eq!(live.totals().rows.ipv4, 2);
+        let [a, b] = ["a", "b"].map(|id| live.carried(&id.parse().expect("an id")));
+        assert_eq!((a, b), (Some(Offset::new(0)), None));
     }
 
     #[test]
@@ -388,6 +413,12 @@ mod tests {
             live.preview(&[blacklist("200.0.0.1"), blacklist("1.2.3.4")], Timestamp::from_millis(0));
         assert_eq!(outcomes[0].refused, Some(Refusal::TooBroad));
         assert_eq!(outcomes[1].refused, None);
+        // Half of them leave room for more.
+        let (live, mut draft) = (Live::default(), self::draft());
+        fold(&live, &mut draft, &records[..32]);
+        assert_eq!(live.ipv4_addresses(), 32 << 24);
+        let outcomes = live.preview(&[blacklist("31.255.255.255-32.0.0.0")], Timestamp::from_millis(0));
+        assert_eq!((outcomes[0].refused, outcomes[0].addresses_changed), (None, 1));
     }
 
     #[test]

@@ -300,10 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn a_time_before_1970_is_negative() {
+        let epoch = std::time::UNIX_EPOCH;
+        for (time, millis) in
+            [(epoch + Duration::from_millis(5), 5), (epoch, 0), (epoch - Duration::from_millis(5), -5)]
+        {
+            assert_eq!(Timestamp::from(time), Timestamp::from_millis(millis));
+        }
+    }
+
+    #[test]
     fn offsets_and_positions_differ_by_the_record_between_them() {
         assert_eq!(Offset::new(4).next(), Position::new(5));
         assert_eq!(Position::new(5).offset(), Offset::new(5));
         assert_eq!(Position::new(5).back(10_000), Position::START);
+        assert_eq!(Position::new(7).since(Position::new(5)), 2);
+        assert_eq!((Position::new(5).to_string(), Offset::new(5).to_string()), ("5".into(), "5".into()));
         assert_eq!(Position::new(5).since(Position::new(7)), 0);
     }
 }

@@ -338,6 +338,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_steps_back_by_a_second_stands_still() {
+        let mut view = View::default();
+        let mut draft = Draft::new(&view, at(0));
+        fold(&mut view, &mut draft, &ban(0, "10.0.0.1", 10));
+        assert_eq!(draft.expire(&view, at(10)), Expiry::Done);
+        assert_eq!(draft.expire(&view, at(9)), Expiry::Nothing);
+        assert!(shown(&draft).is_empty());
+        assert_eq!(draft.expire(&view, Timestamp::from_millis(8_999)), Expiry::Done);
+        assert_eq!(shown(&draft), ["10.0.0.1"]);
+    }
+
+    #[test]
     fn a_ban_that_is_over_by_the_wall_clock_leaves_longer_ones_blocked() {
         let mut view = View::default();
         let mut draft = Draft::new(&view, at(100));
@@ -411,6 +423,22 @@ mod tests {
         assert!(reader.snapshot().is_none());
         publisher.publish(Arc::default());
         assert!(reader.snapshot().is_some());
+    }
+
+    #[test]
+    fn a_snapshot_that_is_held_stays_as_it_is() {
+        let (mut publisher, readers) = Publisher::new();
+        let mut reader = readers.reader();
+        assert!(reader.hold().is_none());
+        let draft = Draft::new(&View::default(), at(0));
+        publisher.publish(draft.snapshot(Position::new(1)));
+        let held = reader.hold().expect("one was published");
+        publisher.publish(draft.snapshot(Position::new(2)));
+        assert_eq!(reader.snapshot().map(Snapshot::position), Some(Position::new(2)));
+        assert_eq!((held.position(), publisher.retired.len()), (Position::new(1), 1));
+        drop(held);
+        publisher.free_retired();
+        assert!(publisher.retired.is_empty());
     }
 
     #[test]

@@ -188,6 +188,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_state_has_the_word_that_the_status_is_read_by() {
+        let phases = [Phase::Connecting, Phase::Loading, Phase::CatchingUp, Phase::Following, Phase::Alarm];
+        let words = ["connecting", "loading", "catching_up", "following", "alarm"];
+        assert_eq!(phases.map(Phase::word), words);
+        let degraded = [Degraded::FutureCommand(Offset::new(1)), Degraded::OpenTransaction, Degraded::Gap];
+        assert_eq!(degraded.map(Degraded::word), ["future_command", "open_transaction", "gap"]);
+        assert_eq!(Alarm::AnotherLog.word(), "another_log");
+    }
+
+    #[test]
     fn age_counts_from_the_last_proof() {
         let start = Instant::now();
         let status = Status::new(start);

@@ -174,16 +174,6 @@ impl Fingerprint {
     pub fn subtract(&mut self, row: &Row) {
         self.0 = self.0.wrapping_sub(row.hash());
     }
-
-    /// The sum as a number.
-    pub const fn bits(self) -> u128 {
-        self.0
-    }
-
-    /// The fingerprint with this sum.
-    pub const fn from_bits(bits: u128) -> Self {
-        Self(bits)
-    }
 }
 
 impl<'a> FromIterator<&'a Row> for Fingerprint {

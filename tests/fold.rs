@@ -42,6 +42,16 @@ fn an_id_counts_for_ten_thousand_offsets_and_each_use_renews_it() {
 }
 
 #[test]
+fn an_id_that_is_used_twice_counts_from_its_last_use() {
+    let mut view = View::default();
+    assert_eq!(outcome(&mut view, 0, &with_id("a", "1.2.3.4")), Ok(()));
+    assert_eq!(outcome(&mut view, 1, &with_id("a", "1.2.3.4")), Err(Refusal::Duplicate));
+    let mut late = view.clone();
+    assert_eq!(outcome(&mut view, 10_001, &with_id("a", "1.2.3.4")), Err(Refusal::Duplicate));
+    assert_eq!(outcome(&mut late, 10_002, &with_id("a", "1.2.3.4")), Ok(()));
+}
+
+#[test]
 fn an_id_of_a_refused_command_is_carried() {
     let mut view = View::default();
     assert_eq!(outcome(&mut view, 0, &with_id("a", "0.0.0.0/0")), Err(Refusal::TooBroad));
@@ -80,6 +90,9 @@ fn a_quarter_of_ipv4_is_the_most_without_force() {
     assert_eq!(outcome(&mut view, 66, "BLACKLIST 2001:db8::/32"), Ok(()), "IPv6 does not count");
     assert_eq!(outcome(&mut view, 67, "WHITELIST 0.0.0.0"), Ok(()));
     assert_eq!(outcome(&mut view, 68, "BLACKLIST 64.0.0.0"), Ok(()));
+    assert_eq!(outcome(&mut view, 69, "WHITELIST 64.0.0.0"), Ok(()));
+    assert_eq!(outcome(&mut view, 70, "BLACKLIST 63.255.255.255-64.0.0.0"), Ok(()), "it adds one address");
+    assert_eq!(outcome(&mut view, 71, "BLACKLIST 64.0.0.0-64.0.0.1"), Err(Refusal::TooBroad));
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! The follower over a log in memory: each step of bootstrap and following, with its failing cases.
 
+#[path = "follower/returning.rs"]
+mod returning;
 mod support;
+#[path = "follower/watching.rs"]
+mod watching;
 
 use std::time::Duration;
 
@@ -229,7 +233,10 @@ fn a_table_that_stops_coming_is_read_again() {
     project(&log, Position::START);
     let mut rig = FollowerRig::new(&log, Source::Table);
     rig.port.readers_frozen = true;
-    rig.seconds(32);
+    // The first of these seconds begins to read.
+    rig.seconds(30);
+    assert_eq!((rig.detail().phase, rig.detail().message.as_deref()), (Phase::Loading, None));
+    rig.seconds(1);
     assert!(rig.detail().message.as_deref().is_some_and(|text| text.contains("nothing came")));
     rig.port.readers_frozen = false;
     rig.seconds(61);
@@ -450,6 +457,10 @@ fn an_open_transaction_is_reported_and_stops_the_age_from_being_proven() {
     rig.seconds(4);
     assert_eq!(rig.detail().degraded, Some(Degraded::OpenTransaction));
     assert!(rig.age().is_some_and(|age| age >= Duration::from_secs(7)), "{:?}", rig.age());
+    for _ in 0..10 {
+        rig.seconds(1);
+        assert_eq!(rig.detail().degraded, Some(Degraded::OpenTransaction), "it does not flicker");
+    }
     log.end(foreign, Topic::Commands, Ending::Abort);
     rig.seconds(2);
     assert_eq!((rig.detail().degraded, rig.detail().position), (None, Position::new(5)));

@@ -2,11 +2,17 @@
 
 #[path = "projector/histories.rs"]
 mod histories;
+#[path = "projector/readers.rs"]
+mod readers;
+#[path = "projector/roles.rs"]
+mod roles;
 mod support;
+#[path = "projector/unfinished.rs"]
+mod unfinished;
 
 use portcullis::log::memory::{Ending, MemoryLog, Outage, Tombstones};
 use portcullis::log::{TableWriter, Topic};
-use portcullis::projector::{Event, Reason, Role, TRANSACTION_ROWS_MAX};
+use portcullis::projector::{Event, Reason, Role, TRANSACTION_COMMANDS_MAX, TRANSACTION_ROWS_MAX};
 use portcullis::record::{Offset, Position, Timestamp};
 use portcullis::status::Degraded;
 use portcullis::table::{ALIVE_KEY, Anchor, RowChange, WATERMARK_KEY, Watermark};
@@ -269,10 +275,12 @@ fn a_transaction_takes_100_ms_of_commands_and_its_watermark_is_last() {
     let before = rig.transactions().len();
     command(&log, "BLACKLIST 203.0.113.0/24");
     rig.settle();
+    let due = rig.clock.now + TRANSACTION_COMMANDS_MAX;
+    assert_eq!(rig.tick_at.take(), Some(due), "it wants to be woken");
     command(&log, "BLACKLIST 203.0.113.0/25");
     command(&log, "WHITELIST 203.0.113.7");
     rig.settle();
-    assert_eq!(rig.transactions().len(), before);
+    assert_eq!((rig.transactions().len(), rig.tick_at), (before, None), "once is enough");
     rig.step(std::time::Duration::from_millis(100));
     assert_eq!(rig.transactions().len(), before + 1);
     let keys: Vec<&[u8]> = rig.commits.last().expect("a commit").iter().map(|(key, _)| &key[..]).collect();
@@ -356,8 +364,11 @@ fn while_a_transaction_is_under_way_at_most_one_more_is_filled() {
             let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * at as u32 + 1);
             command(&log, &format!("WHITELIST {ip}"));
         }
+        let opened = readers::opened(&rig, Topic::Commands).len();
         rig.pass(seconds(3));
         assert!(!rig.projector.wants_records());
+        let anew = readers::opened(&rig, Topic::Commands).len() > opened;
+        assert_eq!(anew, heedless, "what is not wanted is not kept, and must be read again");
         let before = rig.port.requests.len();
         rig.pass(seconds(10));
         assert!(rig.port.requests.len() - before < 100, "no tight loop");
@@ -394,6 +405,7 @@ fn a_sign_of_life_is_given_while_there_is_nothing_to_commit_yet() {
 fn with_no_commands_a_watermark_is_written_every_5_s_by_proof_only() {
     let log = begun_log();
     let mut rig = Rig::active(&log);
+    assert_eq!(rig.transactions(), [], "to have taken over is no news");
     rig.pass(seconds(60));
     let count = rig.transactions().len();
     assert!((10..=13).contains(&count), "{count}");

@@ -12,8 +12,48 @@ fn the_server_takes_short_fields_without_control_characters() {
     assert_eq!(code(long), Err(("field_too_long", Some("reason"))));
     let long = Command { by: Some("x".repeat(NAME_BYTES_MAX + 1)), ..command.clone() };
     assert_eq!(code(long), Err(("field_too_long", Some("by"))));
-    let broken = Command { source: Some("a\nb".to_owned()), ..command };
+    let broken = Command { source: Some("a\nb".to_owned()), ..command.clone() };
     assert_eq!(code(broken), Err(("field_control_character", Some("source"))));
+    let broken = Command { id: Some("a\tb".parse().expect("3 bytes")), ..command.clone() };
+    assert_eq!(code(broken), Err(("field_control_character", Some("id"))));
+    let longest = Command {
+        id: Some("x".repeat(ID_BYTES_MAX).parse().expect("64 bytes")),
+        reason: Some("x".repeat(REASON_BYTES_MAX)),
+        by: Some("x".repeat(NAME_BYTES_MAX)),
+        source: Some("x".repeat(NAME_BYTES_MAX)),
+        ..command
+    };
+    assert_eq!(code(longest), Ok(()));
+}
+
+#[test]
+fn a_bad_command_says_what_is_wrong_where_and_what_to_do() {
+    let json = |fields: &str| format!(r#"{{"v":1,"range":"1.2.3.4",{fields}}}"#);
+    let cases = [
+        ("BLOCK 1.2.3.4".to_owned(), "command_invalid", None, "write it like `BLACKLIST 203.0.113.0/24`"),
+        ("BLACKLIST 1.2.3.4/24".to_owned(), "range_host_bits", Some("range"), "did you mean 1.2.3.0/24?"),
+        (json(r#""id":"a""#), "field_missing", Some("action"), "write it like {"),
+        (json(r#""action":"BLOCK""#), "field_invalid", Some("action"), "write BLACKLIST or WHITELIST"),
+        (
+            json(r#""action":"WHITELIST","expires_at":"2026-12-01T00:00:00Z""#),
+            "expires_at_invalid",
+            Some("expires_at"),
+            "leave it out, or BLACKLIST until then",
+        ),
+        (
+            json(r#""action":"BLACKLIST","expires_at":"tomorrow""#),
+            "expires_at_invalid",
+            Some("expires_at"),
+            "write it in UTC",
+        ),
+    ];
+    for (value, code, field, hint) in cases {
+        let Err(DecodeError::Undecodable(error)) = Command::decode(value.as_bytes()) else {
+            panic!("{value} was decoded");
+        };
+        assert_eq!((error.code(), error.field()), (code, field), "{value}");
+        assert!(error.hint().starts_with(hint), "{value}: {}", error.hint());
+    }
 }
 
 #[test]

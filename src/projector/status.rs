@@ -98,3 +98,26 @@ impl Status {
         self.fingerprint = watermark.fingerprint;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_and_reason_has_the_word_that_the_status_is_read_by() {
+        let roles = [Role::Active, Role::Standby, Role::Stopped(Reason::Gap)];
+        assert_eq!(roles.map(Role::word), ["active", "standby", "stopped"]);
+        let reasons = [
+            (Reason::Stop, "stop"),
+            (Reason::NoWatermark, "no_watermark"),
+            (Reason::Watermark, "watermark"),
+            (Reason::AnotherLog, "another_log"),
+            (Reason::Gap, "gap"),
+            (Reason::Unrepairable, "unrepairable"),
+            (Reason::FutureCommand(Offset::new(1)), "future_command"),
+        ];
+        for (reason, word) in reasons {
+            assert_eq!(reason.word(), word);
+        }
+    }
+}

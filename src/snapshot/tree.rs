@@ -400,6 +400,25 @@ mod tests {
         assert_eq!(count, cells.iter().filter(|cell| **cell).count() as u64 + middle);
         let rebuilt = Tree::from_rising(ranges.iter().copied());
         assert!(rebuilt.ranges().eq(ranges));
+        [tree, &rebuilt].into_iter().for_each(|tree| check_sizes(&tree.0));
+    }
+
+    /// No node is larger than what an edit may copy.
+    fn check_sizes<N>(node: &Node<N>) {
+        match node {
+            Node::Leaf(leaf) => assert!(leaf.toggles.len() <= LEAF_TOGGLES_MAX),
+            Node::Branch(children) => {
+                assert!((2..=BRANCH_CHILDREN_MAX).contains(&children.len()), "{}", children.len());
+                children.iter().for_each(|child| check_sizes(&child.node));
+            }
+        }
+    }
+
+    fn nodes<N>(node: &Node<N>) -> usize {
+        match node {
+            Node::Leaf(_) => 1,
+            Node::Branch(children) => 1 + children.iter().map(|child| nodes(&child.node)).sum::<usize>(),
+        }
     }
 
     proptest! {
@@ -433,9 +452,24 @@ mod tests {
             tree.set(start, start, Verdict::Blacklisted);
         }
         assert_eq!(tree.ranges().count(), 50_000);
-        assert!(depth(&tree.0) <= 6, "{}", depth(&tree.0));
+        let rebuilt = Tree::from_rising(tree.ranges());
+        for tree in [&tree, &rebuilt] {
+            assert!(depth(&tree.0) <= 6, "{}", depth(&tree.0));
+            check_sizes(&tree.0);
+        }
         tree.set(0, u128::MAX, Verdict::Free);
         assert_eq!((tree.ranges().count(), depth(&tree.0)), (0, 1));
+    }
+
+    #[test]
+    fn small_nodes_are_joined_when_ranges_go_one_by_one() {
+        let mut tree = Tree::<u32>::default();
+        let address = |at: u32| at.wrapping_mul(0x9e37_79b9);
+        (0..50_000).for_each(|at| tree.set(address(at), address(at), Verdict::Blacklisted));
+        let full = nodes(&tree.0);
+        (10..50_000).for_each(|at| tree.set(address(at), address(at), Verdict::Free));
+        assert_eq!(tree.ranges().count(), 10);
+        assert!(full > 500 && nodes(&tree.0) < 20, "{} of {full}", nodes(&tree.0));
     }
 
     fn depth<N>(node: &Node<N>) -> usize {

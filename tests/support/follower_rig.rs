@@ -25,6 +25,8 @@ pub struct FollowerRig {
     pub clock: Clock,
     pub published: Vec<Arc<Snapshot>>,
     pub undecodable: Vec<(Offset, CommandError)>,
+    /// How often another tick was wanted at once.
+    pub ticks_wanted: usize,
 }
 
 impl FollowerRig {
@@ -40,7 +42,8 @@ impl FollowerRig {
         let settings = Settings { source, skip_offsets, seed: 1 };
         let follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), clock.now);
         let (published, undecodable) = Default::default();
-        Self { follower, live, status, port: Port::new(log.clone()), clock, published, undecodable }
+        let port = Port::new(log.clone());
+        Self { follower, live, status, port, clock, published, undecodable, ticks_wanted: 0 }
     }
 
     /// A follower that has done what it could at its first second.
@@ -57,7 +60,7 @@ impl FollowerRig {
                 Effect::Log(request) => self.port.request(request),
                 Effect::Publish(snapshot) => self.published.push(snapshot),
                 Effect::Undecodable(offset, error) => self.undecodable.push((offset, error)),
-                Effect::TickSoon => {}
+                Effect::TickSoon => self.ticks_wanted += 1,
             }
         }
     }

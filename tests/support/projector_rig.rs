@@ -55,7 +55,8 @@ pub struct Rig {
     pub stopped: bool,
     /// Whether records are delivered that are not wanted.
     pub heedless: bool,
-    tick_at: Option<Instant>,
+    /// When the projector asked for a tick, if none came since.
+    pub tick_at: Option<Instant>,
     slow: VecDeque<Effect>,
     answers: VecDeque<Event>,
 }
@@ -281,8 +282,13 @@ impl Rig {
 
     /// Works off everything that is there to be done.
     pub fn settle(&mut self) {
+        self.settle_until(|_| false);
+    }
+
+    /// Works off what is there to be done, one thing at a time, until it has come so far.
+    pub fn settle_until(&mut self, reached: impl Fn(&Self) -> bool) {
         let frozen = self.port.readers_frozen;
-        loop {
+        while !reached(self) {
             self.port.readers_frozen = frozen || !(self.heedless || self.projector.wants_records());
             let event = self.answers.pop_front().or_else(|| self.port.event().map(Event::Log));
             let Some(event) = event else { break };

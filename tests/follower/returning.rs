@@ -1,0 +1,126 @@
+//! The follower on its way to a view: what it says of its progress, and when a new view takes the place of
+//! the one that is served.
+
+use std::time::Duration;
+
+use portcullis::follower::Source;
+use portcullis::log::memory::MemoryLog;
+use portcullis::log::{Event, ReadEvent, Request, Session, Topic};
+use portcullis::record::{Offset, Position};
+use portcullis::status::{Degraded, Phase};
+
+use super::support::follower_rig::{
+    FollowerRig, append, commands, folded, memory_log, project, watermark, write_table,
+};
+use super::{FUTURE, following};
+
+/// A follower that has stopped at a command of the future at offset 3, and its log.
+fn stopped() -> (MemoryLog, FollowerRig) {
+    let (log, mut rig) = following();
+    append(&log, &["BLACKLIST 192.0.2.1", FUTURE, "BLACKLIST 192.0.2.2"]);
+    rig.seconds(2);
+    assert_eq!(rig.detail().degraded, Some(Degraded::FutureCommand(Offset::new(3))));
+    (log, rig)
+}
+
+/// Writes the table of a projector that was told to pass over offset 3 and got to position 5.
+fn lead_around(log: &MemoryLog) {
+    let mut view = folded(log, Position::new(3));
+    view.skip(Offset::new(3));
+    for record in commands(log, Position::new(3)).iter().take(2) {
+        view.apply(record).expect("what is of the future is skipped");
+    }
+    write_table(log, &view, &watermark(&view));
+}
+
+fn sessions(rig: &FollowerRig) -> Vec<Session> {
+    let session = |request: &Request| match request {
+        Request::Read(Topic::Commands, session, _) => Some(*session),
+        _ => None,
+    };
+    rig.port.requests.iter().filter_map(session).collect()
+}
+
+#[test]
+fn records_are_counted_on_the_way_to_the_first_snapshot() {
+    let log = memory_log();
+    append(&log, &["BLACKLIST 203.0.113.0/24", "WHITELIST 203.0.113.7", "BLACKLIST 192.0.2.1"]);
+    project(&log, Position::new(2));
+    let mut rig = FollowerRig::new(&log, Source::Table);
+    rig.handle(Event::Tick);
+    let mut loaded = 0;
+    while rig.detail().phase == Phase::Loading {
+        loaded = rig.detail().records_read;
+        let event = rig.port.event().expect("the table is there");
+        rig.handle(event);
+    }
+    assert_eq!(loaded, 3, "two rows and the watermark");
+    assert_eq!((rig.detail().phase, rig.detail().records_read), (Phase::CatchingUp, 0));
+    rig.settle();
+    assert_eq!((rig.detail().phase, rig.detail().records_read), (Phase::Following, 3));
+}
+
+#[test]
+fn behind_a_command_of_the_future_the_table_is_looked_at_again_after_30_to_90_s() {
+    let (_, mut rig) = stopped();
+    let tables = |rig: &FollowerRig| {
+        let is_table = |request: &&Request| matches!(request, Request::Read(Topic::Table, ..));
+        rig.port.requests.iter().filter(is_table).count()
+    };
+    let (mut last, mut waits) = (None, Vec::new());
+    for second in 0..600 {
+        let before = tables(&rig);
+        rig.seconds(1);
+        if tables(&rig) > before {
+            waits.extend(last.replace(second).map(|last| second - last));
+        }
+    }
+    assert!(waits.len() > 5 && waits.iter().all(|wait| (30..=91).contains(wait)), "{waits:?}");
+}
+
+#[test]
+fn a_view_at_the_served_position_takes_its_place() {
+    let (log, mut rig) = stopped();
+    // The log loses what could not be folded.
+    log.truncate(Topic::Commands, Position::new(3));
+    project(&log, Position::new(3));
+    rig.seconds(200);
+    assert_eq!((rig.detail().phase, rig.detail().degraded), (Phase::Following, None));
+    append(&log, &["BLACKLIST 192.0.2.3"]);
+    rig.seconds(1);
+    assert_eq!(rig.blacklisted("192.0.2.3"), Some(true));
+}
+
+#[test]
+fn a_new_table_leads_from_one_command_of_the_future_to_the_next() {
+    let (log, mut rig) = stopped();
+    append(&log, &["BLACKLIST 192.0.2.3", FUTURE]);
+    lead_around(&log);
+    rig.seconds(200);
+    assert_eq!(rig.detail().degraded, Some(Degraded::FutureCommand(Offset::new(6))));
+    assert_eq!((rig.detail().position, rig.blacklisted("192.0.2.3")), (Position::new(6), Some(true)));
+}
+
+#[test]
+fn an_end_that_lags_behind_a_new_table_does_not_move_what_is_served() {
+    let (log, mut rig) = stopped();
+    lead_around(&log);
+    let before = sessions(&rig).len();
+    for _ in 0..10_000 {
+        match rig.port.event() {
+            Some(event) => rig.handle(event),
+            None => {
+                rig.clock.advance(Duration::from_secs(1));
+                rig.handle(Event::Tick);
+            }
+        }
+        if sessions(&rig).len() > before {
+            break;
+        }
+    }
+    let session = *sessions(&rig).get(before).expect("it reads the commands again");
+    rig.handle(Event::Read(Topic::Commands, session, ReadEvent::End(Position::new(4))));
+    assert_eq!((rig.detail().position, rig.view().position()), (Position::new(3), Position::new(3)));
+    rig.settle();
+    assert_eq!((rig.detail().position, rig.blacklisted("192.0.2.2")), (Position::new(5), Some(true)));
+}

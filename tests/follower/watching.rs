@@ -1,0 +1,200 @@
+//! The follower while it follows: when it replaces its reader and its client, and what answers prove.
+
+use std::time::Duration;
+
+use portcullis::log::memory::{Ending, MemoryLog, Outage};
+use portcullis::log::{Event, Question, ReadEvent, Request, Topic};
+use portcullis::record::{Offset, Position};
+use portcullis::snapshot::EXPIRY_SLICE_ROWS;
+use portcullis::status::Alarm;
+
+use super::following;
+use super::support::follower_rig::{FollowerRig, TIME, append};
+
+/// The positions that readers of the commands were opened at.
+fn opened(rig: &FollowerRig) -> Vec<Position> {
+    let position = |request: &Request| match request {
+        Request::Read(Topic::Commands, _, from) => Some(*from),
+        _ => None,
+    };
+    rig.port.requests.iter().filter_map(position).collect()
+}
+
+/// Lets the newest reader of the commands fail, with the log still there.
+fn fail_reader(rig: &mut FollowerRig) {
+    let session = rig.port.requests.iter().rev().find_map(|request| match request {
+        Request::Read(Topic::Commands, session, _) => Some(*session),
+        _ => None,
+    });
+    let failed = ReadEvent::Failed("the link broke".to_owned());
+    rig.handle(Event::Read(Topic::Commands, session.expect("a reader is open"), failed));
+    rig.settle();
+}
+
+/// How often the ends of the commands were asked for.
+fn ends_asked(rig: &FollowerRig) -> usize {
+    let ends = Request::Ask(Question::Ends(Topic::Commands));
+    rig.port.requests.iter().filter(|request| **request == ends).count()
+}
+
+/// How often a record was asked for.
+fn records_asked(rig: &FollowerRig) -> usize {
+    let is_record = |request: &&Request| matches!(request, Request::Ask(Question::RecordAt(_)));
+    rig.port.requests.iter().filter(is_record).count()
+}
+
+#[test]
+fn a_reader_and_a_client_that_do_their_work_are_kept() {
+    let (log, mut rig) = following();
+    let before = opened(&rig).len();
+    for _ in 0..12 {
+        append(&log, &["BLACKLIST 192.0.2.1"]);
+        rig.seconds(10);
+    }
+    assert_eq!(opened(&rig).len(), before);
+    assert!(!rig.port.requests.contains(&Request::RenewQuestioner));
+}
+
+#[test]
+fn a_new_reader_begins_where_the_one_before_it_came_to() {
+    let (log, mut rig) = following();
+    append(&log, &["BLACKLIST 192.0.2.1", "BLACKLIST 192.0.2.2"]);
+    rig.settle();
+    fail_reader(&mut rig);
+    assert_eq!(opened(&rig).last(), Some(&Position::new(4)));
+    // So that retention may take what was folded long ago.
+    log.delete_before(Topic::Commands, Position::new(3));
+    fail_reader(&mut rig);
+    rig.seconds(2);
+    assert_eq!((opened(&rig).last(), rig.detail().degraded), (Some(&Position::new(4)), None));
+}
+
+#[test]
+fn a_reader_that_fails_is_replaced_at_once_if_it_had_read_something_and_else_after_a_wait() {
+    let (log, mut rig) = following();
+    append(&log, &["BLACKLIST 192.0.2.1"]);
+    rig.settle();
+    let before = opened(&rig).len();
+    fail_reader(&mut rig);
+    assert_eq!(opened(&rig).len(), before + 1);
+    // Its successor has seen the log's end and nothing else.
+    fail_reader(&mut rig);
+    assert_eq!(opened(&rig).len(), before + 1);
+    rig.seconds(1);
+    assert_eq!(opened(&rig).len(), before + 2);
+}
+
+#[test]
+fn the_ends_are_asked_for_once_a_second_and_one_question_at_a_time() {
+    let (_, mut rig) = following();
+    let before = ends_asked(&rig);
+    (0..40).for_each(|_| rig.tick(Duration::from_millis(250)));
+    assert_eq!(ends_asked(&rig), before + 10);
+    rig.port.questions_frozen = true;
+    rig.seconds(10);
+    assert_eq!(ends_asked(&rig), before + 11);
+}
+
+#[test]
+fn a_folded_record_is_asked_for_every_5_s_while_records_come_and_else_every_60_s() {
+    let (log, mut rig) = following();
+    // What was read on the way here counts as records that came.
+    rig.seconds(10);
+    let before = records_asked(&rig);
+    rig.seconds(120);
+    assert_eq!(records_asked(&rig), before + 2);
+    for _ in 0..60 {
+        append(&log, &["BLACKLIST 192.0.2.1"]);
+        rig.seconds(1);
+    }
+    assert!((11..=13).contains(&(records_asked(&rig) - before - 2)), "{}", records_asked(&rig));
+    // Without an answer there is no second question.
+    rig.port.questions_frozen = true;
+    let before = records_asked(&rig);
+    for _ in 0..25 {
+        append(&log, &["BLACKLIST 192.0.2.1"]);
+        rig.seconds(1);
+    }
+    assert_eq!(records_asked(&rig), before + 1);
+}
+
+#[test]
+fn a_watched_record_that_retention_took_is_no_reason_to_read_anew() {
+    let (log, mut rig) = following();
+    append(&log, &["BLACKLIST 192.0.2.1"; 8]);
+    rig.settle();
+    let before = (opened(&rig).len(), records_asked(&rig));
+    log.delete_before(Topic::Commands, Position::new(5));
+    rig.seconds(70);
+    assert!(records_asked(&rig) > before.1);
+    assert_eq!((opened(&rig).len(), rig.detail().alarm, rig.detail().degraded), (before.0, None, None));
+}
+
+#[test]
+fn a_log_that_is_not_checked_yet_proves_nothing_however_long_it_is() {
+    let (log, mut rig) = following();
+    rig.seconds(2);
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 192.0.2.1", "BLACKLIST 192.0.2.2"]);
+    rig.port.failing = vec![Question::RecordAt(Offset::new(1)); 20];
+    fail_reader(&mut rig);
+    rig.seconds(5);
+    assert!(rig.age().is_some_and(|age| age >= Duration::from_secs(5)), "{:?}", rig.age());
+    rig.seconds(20);
+    assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+}
+
+#[test]
+fn a_log_that_is_replaced_right_after_the_check_is_noticed_though_it_was_read_at_once() {
+    let (log, mut rig) = following();
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 192.0.2.1"; 5]);
+    rig.settle();
+    rig.seconds(61);
+    assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+}
+
+/// Replaces the log by one that has no record where the last one was, only a transaction that was aborted.
+fn replace_by_aborted(log: &MemoryLog) {
+    log.recreate(Topic::Commands);
+    let foreign = log.begin();
+    for _ in 0..5 {
+        log.append_to(foreign, Topic::Commands, TIME, (vec![], Some(b"BLACKLIST 192.0.2.1".to_vec())));
+    }
+    log.end(foreign, Topic::Commands, Ending::Abort);
+}
+
+#[test]
+fn a_log_without_the_record_that_was_folded_last_is_another_one() {
+    let (log, mut rig) = following();
+    log.set_outage(Outage::Down);
+    rig.seconds(2);
+    log.set_outage(Outage::Up);
+    replace_by_aborted(&log);
+    rig.seconds(5);
+    assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+    // The same without an error.
+    let (log, mut rig) = following();
+    replace_by_aborted(&log);
+    rig.seconds(70);
+    assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+}
+
+#[test]
+fn another_tick_is_wanted_only_while_more_has_expired_than_one_takes() {
+    let (log, mut rig) = following();
+    let soon = TIME.after(Duration::from_secs(10));
+    for at in 0..=EXPIRY_SLICE_ROWS as u32 {
+        let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * at);
+        let ban = format!(r#"{{"v":1,"action":"BLACKLIST","range":"{ip}","expires_at":"{soon}"}}"#);
+        append(&log, &[&ban]);
+    }
+    rig.seconds(9);
+    assert_eq!(rig.ticks_wanted, 0);
+    rig.seconds(1);
+    assert_eq!((rig.ticks_wanted, rig.blacklisted("10.0.32.0")), (1, Some(true)));
+    rig.tick(Duration::ZERO);
+    assert_eq!((rig.ticks_wanted, rig.blacklisted("10.0.32.0")), (1, Some(false)));
+    rig.seconds(5);
+    assert_eq!(rig.ticks_wanted, 1);
+}

@@ -1,0 +1,135 @@
+//! How a projector comes by its role, and how it loses it: what a standby waits for, and how often it tries.
+
+use std::time::Duration;
+
+use portcullis::log::memory::MemoryLog;
+use portcullis::log::{Question, Request, TableWriter, Topic};
+use portcullis::projector::{CLAIMS_MAX, Reason, Role};
+use portcullis::table::Watermark;
+
+use super::readers::opened;
+use super::support::projector_rig::*;
+use super::{NOW, last_watermark, projected};
+
+/// A log whose table somebody writes, or did.
+fn claimed_log() -> MemoryLog {
+    let log = begun_log();
+    write_watermark(&log, &Watermark { released: false, ..genesis() });
+    log
+}
+
+#[test]
+fn a_silent_table_is_taken_over_after_takeover_after_and_at_most_half_of_it_more() {
+    for seed in 1..=8 {
+        let mut rig = Rig::new(&claimed_log(), seed);
+        rig.pass(TAKEOVER_AFTER);
+        assert_eq!(rig.role(), Role::Standby, "seed {seed}");
+        rig.pass(TAKEOVER_SURE - TAKEOVER_AFTER);
+        assert_eq!(rig.role(), Role::Active, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_question_that_fails_begins_the_silence_anew() {
+    let mut rig = Rig::new(&claimed_log(), 1);
+    rig.pass(TAKEOVER_AFTER - seconds(1));
+    rig.port.failing = vec![Question::Ends(Topic::Table)];
+    rig.pass(TAKEOVER_AFTER - seconds(1));
+    assert_eq!((rig.role(), rig.port.failing.len()), (Role::Standby, 0));
+    rig.pass(TAKEOVER_SURE);
+    assert_eq!(rig.role(), Role::Active);
+}
+
+#[test]
+fn a_standby_tells_what_the_table_holds() {
+    let log = projected();
+    let released = last_watermark(&log);
+    write_watermark(&log, &Watermark { released: false, ..released.clone() });
+    let mut rig = Rig::new(&log, 2);
+    rig.pass(seconds(2));
+    let status = rig.projector.status();
+    assert_eq!(
+        (status.role, status.position, status.rows, status.fingerprint),
+        (Role::Standby, released.position, released.rows, released.fingerprint)
+    );
+}
+
+#[test]
+fn a_release_that_is_new_is_taken_up_at_once() {
+    let log = begun_log();
+    let mut rig = Rig::active(&log);
+    log.table_writer(|| NOW).fence().expect("the log is up");
+    command(&log, "BLACKLIST 192.0.2.1");
+    rig.pass(seconds(1));
+    assert_eq!(rig.role(), Role::Standby);
+    write_watermark(&log, &genesis());
+    rig.pass(seconds(2));
+    assert_eq!(rig.role(), Role::Active);
+}
+
+#[test]
+fn a_role_that_cannot_be_held_is_claimed_a_few_times_and_then_left_to_others() {
+    let mut rig = Rig::new(&begun_log(), 1);
+    rig.fate = Fate::OpenUnknown;
+    rig.pass(seconds(12));
+    assert_eq!(rig.count(&Deed::Fence), 1 + CLAIMS_MAX as usize);
+    assert_eq!(rig.role(), Role::Standby, "the release was taken up already");
+}
+
+#[test]
+fn what_was_written_in_between_makes_new_tries() {
+    let log = begun_log();
+    let mut rig = Rig::active(&log);
+    for at in 0..2 * CLAIMS_MAX {
+        rig.fate = Fate::DoneUnknown;
+        command(&log, &format!("BLACKLIST 192.0.2.{at}"));
+        rig.settle();
+        rig.step(Duration::from_millis(100));
+        rig.fate = Fate::Done;
+        rig.pass(seconds(3));
+        assert_eq!(rig.role(), Role::Active, "after {at} others");
+    }
+}
+
+#[test]
+fn a_question_that_failed_or_was_never_answered_is_asked_again() {
+    let mut rig = Rig::new(&begun_log(), 1);
+    rig.port.failing =
+        vec![Question::Identity, Question::Ends(Topic::Table), Question::Ends(Topic::Commands)];
+    rig.pass(seconds(4));
+    assert_eq!(rig.role(), Role::Active);
+
+    let mut rig = Rig::new(&begun_log(), 1);
+    rig.port.questions_frozen = true;
+    rig.pass(seconds(29));
+    assert!(!rig.port.requests.contains(&Request::RenewQuestioner));
+    rig.pass(seconds(3));
+    assert!(rig.port.requests.contains(&Request::RenewQuestioner));
+    assert_eq!(rig.role(), Role::Standby);
+    rig.port.questions_frozen = false;
+    rig.pass(seconds(4));
+    assert_eq!(rig.role(), Role::Active);
+}
+
+#[test]
+fn a_standby_whose_readers_fail_waits_between_them() {
+    let mut rig = Rig::new(&begun_log(), 1);
+    rig.port.readers_fail = true;
+    rig.pass(seconds(60));
+    let tries = opened(&rig, Topic::Table).len();
+    assert!((4..40).contains(&tries), "{tries} tries in 60 s");
+}
+
+#[test]
+fn the_status_keeps_to_what_is_known_while_nothing_is_heard() {
+    let mut rig = Rig::active(&begun_log());
+    (rig.port.readers_frozen, rig.port.questions_frozen) = (true, true);
+    rig.pass(seconds(65));
+    assert_eq!(rig.role(), Role::Standby, "it gave up its role");
+
+    let mut rig = Rig::new(&MemoryLog::new(identity()), 1);
+    rig.pass(seconds(2));
+    rig.port.readers_frozen = true;
+    rig.pass(seconds(65));
+    assert_eq!(rig.role(), Role::Stopped(Reason::NoWatermark), "the table may still have none");
+}
