@@ -49,7 +49,7 @@ fn records_are_counted_on_the_way_to_the_first_snapshot() {
     let mut rig = FollowerRig::new(&log, Source::Table);
     rig.handle(Event::Tick);
     let mut loaded = 0;
-    while rig.detail().phase == Phase::Loading {
+    while matches!(rig.detail().phase, Phase::Connecting | Phase::Loading) {
         loaded = rig.detail().records_read;
         let event = rig.port.event().expect("the table is there");
         rig.handle(event);
