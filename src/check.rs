@@ -205,3 +205,31 @@ pub fn another_record(anchor: Anchor) -> Trouble {
         anchor.offset
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Offset, Record, Timestamp};
+
+    #[test]
+    fn the_log_must_hold_the_record_of_the_anchor_and_all_that_will_be_read() {
+        let record = |offset| Record {
+            offset: Offset::new(offset),
+            timestamp: Timestamp::from_millis(0),
+            key: None,
+            value: None,
+        };
+        let begins_at = |start, anchor, reach| {
+            let mut check =
+                Check::new(Position::new(20), Some(Anchor::of(&record(anchor))), Position::new(reach), None);
+            let ends =
+                Ends { start: Position::new(start), high: Position::new(30), stable: Position::new(30) };
+            check.ends(ends, Instant::now())
+        };
+        // Between the anchor and the position there may be nothing but what leaves no record.
+        assert_eq!(begins_at(5, 5, 10), Ok(()));
+        assert!(matches!(begins_at(6, 5, 10), Err(Trouble::Gap(_))));
+        assert_eq!(begins_at(10, 19, 10), Ok(()));
+        assert!(matches!(begins_at(11, 19, 10), Err(Trouble::Gap(_))));
+    }
+}
