@@ -12,8 +12,9 @@ use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::list::in_words;
 use crate::cli::output::{Format, Output, counted, exact, note};
-use crate::cli::write::{CommandArgs, GROUP_COMMANDS_MAX, Mode, Verdict, Writer};
+use crate::cli::write::{CommandArgs, Mode, Verdict, Writer};
 use crate::command::{Action, Command};
+use crate::http::GROUP_COMMANDS_MAX;
 use crate::record::Timestamp;
 
 /// The flags of `blacklist`.

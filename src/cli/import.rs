@@ -14,8 +14,9 @@ use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::list::{BadLine, List, ListFormat};
 use crate::cli::output::{Format, Output, counted, exact, note};
-use crate::cli::write::{CommandArgs, GROUP_COMMANDS_MAX, Mode, Verdict, Width, Writer};
+use crate::cli::write::{CommandArgs, Mode, Verdict, Width, Writer};
 use crate::command::{Action, Command};
+use crate::http::GROUP_COMMANDS_MAX;
 use crate::record::Position;
 use crate::view::is_too_wide;
 

@@ -16,8 +16,6 @@ use crate::command::{Action, Command};
 use crate::http::client::{Answer, Client, Request, RequestError, Token};
 use crate::record::{Offset, Position};
 
-/// The most commands in one group, as the service takes them.
-pub const GROUP_COMMANDS_MAX: usize = 1_000;
 /// How often a group is sent again before giving up.
 pub const REPEATS_MAX: u32 = 5;
 /// The pause before the first repetition; it doubles with each.
