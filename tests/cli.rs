@@ -247,6 +247,34 @@ fn what_the_fold_said_is_told() {
 }
 
 #[test]
+fn of_a_group_is_told_how_many_of_its_ranges_are_refused() {
+    let cases = [
+        (
+            "--dry-run",
+            r#"{"rows_changed":1,"addresses_changed":16777216,"refused":1}"#,
+            "BLACKLIST 72.0.0.0/8\nBLACKLIST 73.0.0.0/8\n1 of 2 ranges would be refused, so that none would be \
+             taken; the rest alone would change 1 row, 16777216 addresses\n",
+        ),
+        (
+            "--wait",
+            r#"{"offset":813,"count":2,"changed":1,"refused":1}"#,
+            "BLACKLIST 72.0.0.0/8 at offset 812\nBLACKLIST 73.0.0.0/8 at offset 813\n\
+             1 of 2 ranges refused; the rest changed 1 row\n",
+        ),
+    ];
+    for (flag, body, told) in cases {
+        let service = Service::tcp([reply(200, body), reply(200, body)]);
+        let args = ["blacklist", "72.0.0.0/8", "73.0.0.0/8", flag];
+        let output = run_at(&service, &args);
+        assert_eq!((code(&output), stdout(&output)), (4, told), "{flag}");
+        let output = run_at(&service, &[&args[..], &["--json"]].concat());
+        let shown: Value = serde_json::from_str(stdout(&output)).expect("JSON");
+        assert_eq!((code(&output), &shown["refused"]), (4, &json!(1)), "{flag}");
+        assert_eq!(shown["rows_changed"], json!(1), "{flag}");
+    }
+}
+
+#[test]
 fn over_tcp_a_token_is_sent() {
     let folder = folder();
     let data = folder.path().to_str().expect("UTF-8");

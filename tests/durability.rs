@@ -7,7 +7,7 @@
     reason = "a test panics where it fails"
 )]
 
-#[path = "durability/disk.rs"]
+#[path = "support/disk.rs"]
 mod disk;
 
 use std::collections::BTreeMap;

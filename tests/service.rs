@@ -214,6 +214,35 @@ fn every_verb_works_against_the_real_service() {
     assert_eq!((&status["position"], &status["rows"]["ipv4"]), (&4.into(), &4.into()));
 }
 
+#[test]
+fn a_dry_run_says_what_the_write_would() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serving = Serving::start(folder.path());
+    serving.wait_ready();
+    assert_eq!(code(&serving.run(&["blacklist", "11.0.0.0/8", "--wait"])), 0);
+    // With these the list would pass its limit of addresses by two ranges of 65.
+    let list = folder.path().join("list.txt");
+    let ranges: String = (20..85).map(|first| format!("{first}.0.0.0/8\n")).collect();
+    fs::write(&list, ranges).expect("written");
+    let import = ["import", list.to_str().expect("UTF-8")];
+    let dry = serving.run(&[&import[..], &["--dry-run"]].concat());
+    let told = "would not import 65 ranges (0 lines skipped) in 1 group, each judged alone: 2 would be refused; \
+                the rest alone would change 63 rows, 1056964608 addresses\n";
+    assert_eq!((code(&dry), stdout(&dry)), (4, told));
+    let real = serving.run(&import);
+    assert_eq!((code(&real), stdout(&real)), (4, ""));
+    assert!(stderr(&real).contains("too_broad"), "{}", stderr(&real));
+    assert_eq!(stdout(&serving.run(&["export"])), "11.0.0.0-11.255.255.255\n", "nothing was taken");
+
+    assert_eq!(code(&serving.run(&["import", list.to_str().expect("UTF-8"), "--force"])), 0);
+    let edit = ["blacklist", "100.0.0.0/8", "30.0.0.0/8"];
+    let dry = serving.run(&[&edit[..], &["--dry-run"]].concat());
+    let told = "BLACKLIST 100.0.0.0/8\nBLACKLIST 30.0.0.0/8\n1 of 2 ranges would be refused, so that none would be \
+                taken; the rest alone would change 0 rows, 0 addresses\n";
+    assert_eq!((code(&dry), stdout(&dry)), (4, told));
+    assert_eq!(code(&serving.run(&edit)), 4);
+}
+
 /// The real lists, where they are at hand: every range of them is blacklisted, and nothing beside them.
 #[test]
 fn real_lists_are_blacklisted_range_by_range() {

@@ -23,14 +23,12 @@ use nix::unistd::{Gid, Group};
 
 use crate::cli::failure::Failure;
 use crate::config::{Environment, data_directory};
+use crate::http::ADMIN_SOCKET;
 use crate::http::client::{Client, ConnectError, Endpoint, Request, RequestError, Token};
+use crate::http::guard::TOKEN_FILE;
 
-/// The name of the service's own socket, in its runtime or data directory.
-const SOCKET_NAME: &str = "admin.sock";
-/// The name of the file that holds the token, in the data directory.
-const TOKEN_NAME: &str = "admin.token";
-/// Where the service's socket is when systemd runs it.
-const SYSTEM_SOCKET: &str = "/run/portcullis/admin.sock";
+/// Where the service of the whole system has its socket, if it was given a runtime directory.
+const SYSTEM_DIRECTORY: &str = "/run/portcullis";
 /// The port where the admin listener is unless the configuration says otherwise.
 const ADMIN_PORT: u16 = 8182;
 
@@ -104,11 +102,11 @@ impl Target {
                 .map_err(|error| Failure::usage(format!("PORTCULLIS_TOKEN: {error}")));
         }
         // The token in our own data directory is the right to write here, and nothing to hand to other hosts.
-        let file = self.data().ok().filter(|_| is_loopback(host)).map(|data| data.join(TOKEN_NAME));
+        let file = self.data().ok().filter(|_| is_loopback(host)).map(|data| data.join(TOKEN_FILE));
         let Some(text) = file.as_ref().and_then(|file| fs::read_to_string(file).ok()) else {
             return Ok(None);
         };
-        text.parse().map(Some).map_err(|error| Failure::usage(format!("{TOKEN_NAME}: {error}")))
+        text.parse().map(Some).map_err(|error| Failure::usage(format!("{TOKEN_FILE}: {error}")))
     }
 
     /// Where to look, in order. A place that was named is the only one: whoever names a service does not
@@ -124,11 +122,11 @@ impl Target {
         if let Some(named) = named {
             return Ok(vec![named]);
         }
-        let socket = |data: &Path| Endpoint::Unix(data.join(SOCKET_NAME));
+        let socket = |directory: &Path| Endpoint::Unix(directory.join(ADMIN_SOCKET));
         if let Some(data) = &self.args.data {
             return Ok(vec![socket(data)]);
         }
-        let system = Endpoint::Unix(SYSTEM_SOCKET.into());
+        let system = socket(Path::new(SYSTEM_DIRECTORY));
         let data = self.data().ok().map(|data| socket(&data));
         let admin = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: ADMIN_PORT };
         Ok([system].into_iter().chain(data).chain([admin]).collect())
@@ -266,7 +264,7 @@ mod tests {
             |target: &Target, url: &str| target.token(&url.parse().expect(url)).map(|token| token.is_some());
         let plain = target(None, Some(data), &[]);
         assert_eq!(has(&plain, "http://127.0.0.1:1"), Ok(false), "no file yet");
-        fs::write(folder.path().join(TOKEN_NAME), "secret\n").expect("written");
+        fs::write(folder.path().join(TOKEN_FILE), "secret\n").expect("written");
         for url in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "http://127.1.2.3"] {
             assert_eq!(has(&plain, url), Ok(true), "{url}");
         }

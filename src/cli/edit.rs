@@ -19,8 +19,9 @@ use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::list::in_words;
 use crate::cli::output::{Format, Output, counted, exact, note};
-use crate::cli::write::{CommandArgs, GROUP_COMMANDS_MAX, Mode, Verdict, Writer};
+use crate::cli::write::{CommandArgs, Mode, Refused, Verdict, Writer};
 use crate::command::{Action, Command};
+use crate::http::GROUP_COMMANDS_MAX;
 use crate::record::Timestamp;
 
 /// The flags of `blacklist`.
@@ -135,10 +136,8 @@ fn run(args: &EditArgs, action: Action, target: &Target) -> Result<Exit, Failure
 
 /// A verdict is bad news when the log has the commands and they do nothing, or nothing yet.
 fn judge(verdict: &Verdict) -> Exit {
-    // It has been in the log before, which is what its sender wanted.
-    let harmless = |word: &str| word == "duplicate";
     match &verdict.refused {
-        Some(word) if !harmless(word) => Exit::Refused,
+        Some(refused) if refused.failures() > 0 => Exit::Refused,
         _ if verdict.pending => {
             note("not applied yet, and the wait is over; the commands are in the log and will be");
             Exit::Unavailable
@@ -157,14 +156,14 @@ fn print(output: &mut Output, group: &[Command], verdict: &Verdict, format: Form
     if format == Format::Json {
         return output.line(as_json(group, verdict));
     }
-    let effect = effect(verdict);
     if let [command] = group {
+        let effect = effect(verdict).map(|effect| format!(" {effect}")).unwrap_or_default();
         return output.line(format!("{}{effect}", place(command, Place::of(0, group, verdict))));
     }
     for (index, command) in group.iter().enumerate() {
         output.line(place(command, Place::of(index, group, verdict)))?;
     }
-    if effect.is_empty() { Ok(()) } else { output.line(format!("{} ranges{effect}", group.len())) }
+    effect_of_group(group.len(), verdict).map_or(Ok(()), |effect| output.line(effect))
 }
 
 /// Where a command of a group ended up.
@@ -209,19 +208,42 @@ fn place(command: &Command, place: Place) -> String {
     }
 }
 
-/// What a group did or would do, to be put behind it; empty when that is not known.
-fn effect(verdict: &Verdict) -> String {
-    let refused = verdict.refused.as_ref();
-    match (verdict.changed, verdict.rows_changed) {
-        (_, Some(_)) if refused.is_some() => refused.map(|word| format!(" would be refused: {word}")),
-        (_, Some(rows)) => {
-            let addresses = counted(verdict.addresses_changed.unwrap_or_default(), "address", "addresses");
-            Some(format!(" would change {}, {addresses}", counted(rows, "row", "rows")))
-        }
-        _ if refused.is_some() => refused.map(|word| format!(" refused: {word}")),
-        (changed, None) => changed.map(|rows| format!(" changed {}", counted(rows, "row", "rows"))),
+/// What became of a command, or would; none where that is not known.
+fn effect(verdict: &Verdict) -> Option<String> {
+    match &verdict.refused {
+        Some(reason) => Some(format!("{}: {reason}", refused(verdict))),
+        None => change(verdict),
     }
-    .unwrap_or_default()
+}
+
+/// The same for several commands together, of which some may have an effect and some not.
+fn effect_of_group(commands: usize, verdict: &Verdict) -> Option<String> {
+    let ranges = counted(commands as u128, "range", "ranges");
+    let Some(Refused::Several(count)) = verdict.refused else {
+        return effect(verdict).map(|effect| format!("{ranges} {effect}"));
+    };
+    let some = format!("{count} of {ranges} {}", refused(verdict));
+    let rest = change(verdict).filter(|_| count < commands as u64);
+    Some(match rest {
+        // The service takes all commands of a request or none of them.
+        Some(change) if verdict.is_dry() => {
+            format!("{some}, so that none would be taken; the rest alone {change}")
+        }
+        Some(change) => format!("{some}; the rest {change}"),
+        None => some,
+    })
+}
+
+fn change(verdict: &Verdict) -> Option<String> {
+    let Some(rows) = verdict.rows_changed else {
+        return verdict.changed.map(|rows| format!("changed {}", counted(rows, "row", "rows")));
+    };
+    let addresses = counted(verdict.addresses_changed.unwrap_or_default(), "address", "addresses");
+    Some(format!("would change {}, {addresses}", counted(rows, "row", "rows")))
+}
+
+const fn refused(verdict: &Verdict) -> &'static str {
+    if verdict.is_dry() { "would be refused" } else { "refused" }
 }
 
 /// The same for programs: an offset that is not certain is null.
@@ -306,35 +328,62 @@ mod tests {
         assert_eq!(places(2, Verdict::default()), [Place::Nowhere; 2]);
     }
 
+    fn only(word: &str) -> Option<Refused> {
+        Some(Refused::Only(word.to_owned()))
+    }
+
+    fn changed(rows: u128, refused: Option<Refused>) -> Verdict {
+        Verdict { changed: Some(rows), refused, ..Verdict::default() }
+    }
+
+    fn would_change(rows: u128, addresses: u128, refused: Option<Refused>) -> Verdict {
+        let (rows_changed, addresses_changed) = (Some(rows), Some(addresses));
+        Verdict { rows_changed, addresses_changed, refused, ..Verdict::default() }
+    }
+
     #[test]
     fn the_effect_is_told_in_words() {
         let cases = [
-            (Verdict { changed: Some(2), ..Verdict::default() }, " changed 2 rows"),
-            (Verdict { changed: Some(1), ..Verdict::default() }, " changed 1 row"),
-            (
-                Verdict { rows_changed: Some(2), addresses_changed: Some(250), ..Verdict::default() },
-                " would change 2 rows, 250 addresses",
-            ),
-            (
-                Verdict { rows_changed: Some(0), refused: Some("expired".into()), ..Verdict::default() },
-                " would be refused: expired",
-            ),
-            (
-                Verdict { changed: Some(0), refused: Some("too_broad".into()), ..Verdict::default() },
-                " refused: too_broad",
-            ),
-            (Verdict::default(), ""),
+            (changed(2, None), Some("changed 2 rows")),
+            (changed(1, None), Some("changed 1 row")),
+            (would_change(2, 250, None), Some("would change 2 rows, 250 addresses")),
+            (would_change(0, 0, only("expired")), Some("would be refused: expired")),
+            (changed(0, only("too_broad")), Some("refused: too_broad")),
+            (Verdict::default(), None),
         ];
         for (verdict, text) in cases {
-            assert_eq!(effect(&verdict), text);
+            assert_eq!(effect(&verdict).as_deref(), text);
+        }
+    }
+
+    #[test]
+    fn of_a_group_is_told_how_many_are_refused_and_what_becomes_of_the_rest() {
+        let several = |count| Some(Refused::Several(count));
+        let cases = [
+            (changed(2, None), Some("3 ranges changed 2 rows")),
+            (would_change(2, 250, None), Some("3 ranges would change 2 rows, 250 addresses")),
+            (
+                would_change(1, 1 << 24, several(2)),
+                Some(
+                    "2 of 3 ranges would be refused, so that none would be taken; \
+                     the rest alone would change 1 row, 16777216 addresses",
+                ),
+            ),
+            (would_change(0, 0, several(3)), Some("3 of 3 ranges would be refused")),
+            (changed(1, several(1)), Some("1 of 3 ranges refused; the rest changed 1 row")),
+            (changed(0, several(3)), Some("3 of 3 ranges refused")),
+            (Verdict::default(), None),
+        ];
+        for (verdict, text) in cases {
+            assert_eq!(effect_of_group(3, &verdict).as_deref(), text);
         }
     }
 
     #[test]
     fn what_has_no_effect_is_no_success() {
-        let refused = |word: &str| Verdict { refused: Some(word.to_owned()), ..Verdict::default() };
-        assert_eq!(judge(&refused("too_broad")), Exit::Refused);
-        assert_eq!(judge(&refused("duplicate")), Exit::Done);
+        assert_eq!(judge(&changed(0, only("too_broad"))), Exit::Refused);
+        assert_eq!(judge(&changed(0, only("duplicate"))), Exit::Done);
+        assert_eq!(judge(&changed(1, Some(Refused::Several(1)))), Exit::Refused);
         assert_eq!(judge(&Verdict { pending: true, ..Verdict::default() }), Exit::Unavailable);
     }
 }

@@ -27,8 +27,9 @@ use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::list::{BadLine, List, ListFormat};
 use crate::cli::output::{Format, Output, counted, exact, note};
-use crate::cli::write::{CommandArgs, GROUP_COMMANDS_MAX, Mode, Verdict, Width, Writer};
+use crate::cli::write::{CommandArgs, Mode, Verdict, Width, Writer};
 use crate::command::{Action, Command};
+use crate::http::GROUP_COMMANDS_MAX;
 use crate::record::Position;
 use crate::view::is_too_wide;
 
@@ -67,6 +68,8 @@ struct Tally {
     position: Option<Position>,
     rows_changed: u128,
     addresses_changed: u128,
+    /// How many commands would be refused, each group judged alone; known of a dry run only.
+    would_be_refused: u64,
 }
 
 /// Blacklists every range of a file, for ever.
@@ -89,7 +92,7 @@ pub fn run(args: &ImportArgs, target: &Target) -> Result<Exit, Failure> {
     let mut output = Output::lock();
     output.line(show(&tally, mode, args.json.into()))?;
     output.flush()?;
-    Ok(Exit::Done)
+    Ok(if tally.would_be_refused > 0 { Exit::Refused } else { Exit::Done })
 }
 
 impl ImportArgs {
@@ -211,6 +214,10 @@ impl Tally {
         self.rows_changed += verdict.rows_changed.unwrap_or_default();
         self.addresses_changed =
             self.addresses_changed.saturating_add(verdict.addresses_changed.unwrap_or_default());
+        // What is written is refused by an answer; only of a repetition might the fold count duplicates.
+        if let Some(refused) = verdict.refused.as_ref().filter(|_| verdict.is_dry()) {
+            self.would_be_refused += refused.failures();
+        }
     }
 }
 
@@ -239,24 +246,30 @@ fn progress(commands: usize) -> ProgressBar {
 /// The result in one line. The groups of a dry run are each judged against the list as it is, so that their
 /// sum counts twice what two of them would change.
 fn show(tally: &Tally, mode: Mode, format: Format) -> String {
-    let Tally { ranges, lines_skipped, groups, position, rows_changed, addresses_changed } = *tally;
+    let Tally { ranges, lines_skipped, groups, position, rows_changed, addresses_changed, would_be_refused } =
+        *tally;
     if format == Format::Json {
         let dry = |count| (mode == Mode::DryRun).then(|| exact(count));
         return json!({
             "ranges": ranges, "lines_skipped": lines_skipped, "groups": groups, "position": position,
             "rows_changed": dry(rows_changed), "addresses_changed": dry(addresses_changed),
+            "refused": dry(would_be_refused.into()),
         })
         .to_string();
     }
     let ranges = counted(ranges as u128, "range", "ranges");
     let lines = counted(lines_skipped as u128, "line", "lines");
     let in_groups = format!("({lines} skipped) in {}", counted(groups as u128, "group", "groups"));
+    let rows = counted(rows_changed, "row", "rows");
+    let addresses = counted(addresses_changed, "address", "addresses");
     match (mode, position) {
-        (Mode::DryRun, _) => format!(
-            "would import {ranges} {in_groups}, each judged alone: change {}, {}",
-            counted(rows_changed, "row", "rows"),
-            counted(addresses_changed, "address", "addresses")
+        (Mode::DryRun, _) if would_be_refused > 0 => format!(
+            "would not import {ranges} {in_groups}, each judged alone: {would_be_refused} would be refused; \
+             the rest alone would change {rows}, {addresses}"
         ),
+        (Mode::DryRun, _) => {
+            format!("would import {ranges} {in_groups}, each judged alone: change {rows}, {addresses}")
+        }
         (_, Some(position)) => format!("imported {ranges} {in_groups}; position {position}"),
         (_, None) => format!("imported {ranges} {in_groups}"),
     }

@@ -12,12 +12,13 @@
 //!
 //! The key is new for each run: a verb that is run again is a new wish, not a repetition.
 
+use std::fmt;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use ulid::Ulid;
 
@@ -27,10 +28,8 @@ use crate::cli::failure::{Failure, shown};
 use crate::command::{Action, Command};
 use crate::http::client::{Answer, Client, Request, RequestError, Token};
 use crate::record::{Offset, Position};
+use crate::view::Refusal;
 
-/// The most commands in one group, as the service takes them. Larger lists are several groups, one after the
-/// other.
-pub const GROUP_COMMANDS_MAX: usize = 1_000;
 /// How often a group is sent again before giving up, with at most about three seconds of pauses in all.
 pub const REPEATS_MAX: u32 = 5;
 /// The pause before the first repetition; it doubles with each.
@@ -128,17 +127,51 @@ pub struct Verdict {
     #[serde(deserialize_with = "amount")]
     pub addresses_changed: Option<u128>,
     /// Why they have no effect, or how many of them have none.
-    #[serde(deserialize_with = "refusal")]
-    pub refused: Option<String>,
+    #[serde(deserialize_with = "refused")]
+    pub refused: Option<Refused>,
     /// Whether the wait ended before they were applied.
     #[serde(skip)]
     pub pending: bool,
 }
 
 impl Verdict {
+    /// Whether nothing was written, and only what would change is told.
+    pub const fn is_dry(&self) -> bool {
+        self.rows_changed.is_some()
+    }
+
     /// The position after the group; none for a dry run.
     pub fn position(&self) -> Option<Position> {
         self.offset.map(Offset::next)
+    }
+}
+
+/// What has no effect.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Refused {
+    /// The only command, for the reason that this word names.
+    Only(String),
+    /// So many commands of a group.
+    Several(u64),
+}
+
+impl Refused {
+    /// How many commands are a failure: one that is in the log already is none.
+    pub fn failures(&self) -> u64 {
+        match self {
+            Self::Only(word) => u64::from(word != Refusal::Duplicate.word()),
+            Self::Several(count) => *count,
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Only(word) => f.write_str(word),
+            Self::Several(count) => write!(f, "{count} commands"),
+        }
     }
 }
 
@@ -152,10 +185,10 @@ fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u128>, D:
 }
 
 /// Of one command the service names the reason, of several their number; zero of them is nothing to tell.
-fn refusal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+fn refused<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Refused>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
-        Value::String(word) => Some(shown(&word)),
-        Value::Number(number) if number.as_u64() != Some(0) => Some(format!("{number} commands")),
+        Value::String(word) => Some(Refused::Only(shown(&word))),
+        Value::Number(number) => number.as_u64().filter(|count| *count > 0).map(Refused::Several),
         _ => None,
     })
 }
@@ -299,12 +332,23 @@ mod tests {
             r#"{"rows_changed":2,"addresses_changed":"79228162514264337593543950336","refused":null}"#,
         );
         assert_eq!((dry.rows_changed, dry.addresses_changed, dry.refused), (Some(2), Some(1 << 96), None));
-        assert_eq!(verdict(r#"{"refused":"too_broad"}"#).refused.as_deref(), Some("too_broad"));
-        assert_eq!(verdict(r#"{"refused":2}"#).refused.as_deref(), Some("2 commands"));
+        assert_eq!(
+            verdict(r#"{"refused":"too_broad"}"#).refused,
+            Some(Refused::Only("too_broad".to_owned()))
+        );
+        assert_eq!(verdict(r#"{"refused":2}"#).refused, Some(Refused::Several(2)));
         assert_eq!(
             verdict(r#"{"refused":0,"changed":7}"#),
             Verdict { changed: Some(7), ..Verdict::default() }
         );
+    }
+
+    #[test]
+    fn what_is_in_the_log_already_is_no_failure() {
+        let only = |refusal: Refusal| Refused::Only(refusal.word().to_owned());
+        assert_eq!(only(Refusal::Duplicate).failures(), 0);
+        assert_eq!(only(Refusal::TooBroad).failures(), 1);
+        assert_eq!(Refused::Several(2).failures(), 2);
     }
 
     #[test]

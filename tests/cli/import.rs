@@ -62,7 +62,7 @@ fn a_list_is_taken_whole_or_not_at_all() {
     );
     let output = run_at(&service, &["import", &list, "--skip-invalid", "--json"]);
     assert_eq!(code(&output), 0, "{output:?}");
-    let expected = json!({"ranges": 2, "lines_skipped": 2, "groups": 1, "position": 2, "rows_changed": null, "addresses_changed": null});
+    let expected = json!({"ranges": 2, "lines_skipped": 2, "groups": 1, "position": 2, "rows_changed": null, "addresses_changed": null, "refused": null});
     assert_eq!(serde_json::from_str::<Value>(stdout(&output)).expect("JSON"), expected);
     assert!(stderr(&output).contains(&format!("{list}:2: ")));
 
@@ -147,6 +147,34 @@ fn standard_input_and_a_dry_run() {
     let asked = service.asked();
     assert_eq!(asked[0].line, "POST /v1/commands?dry_run");
     assert_eq!(edits(&asked[0])[0].range.to_string(), "1.2.3.0/24");
+}
+
+#[test]
+fn a_dry_run_of_what_would_be_refused_ends_with_4() {
+    let folder = folder();
+    let list = file(&folder, "1.2.3.4\n".repeat(2001));
+    let dry = |refused: Value| {
+        reply(200, &json!({"rows_changed": 3, "addresses_changed": 9, "refused": refused}).to_string())
+    };
+    let script = |last: Value| [dry(json!(2)), dry(json!(0)), dry(last)];
+    // Of the last group, which has one command only, the reason is told.
+    for (last, refused) in [(json!(null), 2), (json!("duplicate"), 2), (json!("too_broad"), 3)] {
+        let service = Service::tcp(script(last.clone()).into_iter().chain(script(last)));
+        let output = run_at(&service, &["import", &list, "--dry-run"]);
+        let told = format!(
+            "would not import 2001 ranges (0 lines skipped) in 3 groups, each judged alone: \
+             {refused} would be refused; the rest alone would change 9 rows, 27 addresses\n"
+        );
+        assert_eq!((code(&output), stdout(&output)), (4, told.as_str()));
+        let output = run_at(&service, &["import", &list, "--dry-run", "--json"]);
+        let shown: Value = serde_json::from_str(stdout(&output)).expect("JSON");
+        assert_eq!((code(&output), &shown["refused"]), (4, &json!(refused)));
+        assert_eq!((&shown["rows_changed"], &shown["addresses_changed"]), (&json!(9), &json!(27)));
+    }
+    let duplicate = Service::tcp([dry(json!("duplicate"))]);
+    let output = run_at(&duplicate, &["import", &file(&folder, "1.2.3.4\n"), "--dry-run", "--json"]);
+    let shown: Value = serde_json::from_str(stdout(&output)).expect("JSON");
+    assert_eq!((code(&output), &shown["refused"]), (0, &json!(0)));
 }
 
 /// The real lists, where they are present. One of them has a range that is too broad: 2002::/16.

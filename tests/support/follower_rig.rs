@@ -1,4 +1,4 @@
-//! A follower over a log in memory, with clocks that a test moves.
+//! A follower over a log, mostly one in memory, with clocks that a test moves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use portcullis::command::CommandError;
 use portcullis::follower::{Effect, Follower, Settings, Source};
 use portcullis::live::Live;
 use portcullis::log::memory::MemoryLog;
-use portcullis::log::{Event, Identity, TableWriter, Topic};
+use portcullis::log::{Event, Identity, Log, ReadEvent, TableWriter, Topic};
 use portcullis::record::{Offset, Position, Record, Timestamp};
 use portcullis::snapshot::{Snapshot, Verdict};
 use portcullis::status::{Detail, Status};
@@ -17,11 +17,11 @@ use portcullis::view::View;
 
 use super::port::{Clock, Port};
 
-pub struct FollowerRig {
+pub struct FollowerRig<L = MemoryLog> {
     pub follower: Follower,
     pub live: Arc<Live>,
     pub status: Arc<Status>,
-    pub port: Port,
+    pub port: Port<L>,
     pub clock: Clock,
     pub published: Vec<Arc<Snapshot>>,
     pub undecodable: Vec<(Offset, CommandError)>,
@@ -36,14 +36,8 @@ impl FollowerRig {
     }
 
     pub fn skipping(log: &MemoryLog, source: Source, offsets: impl IntoIterator<Item = u64>) -> Self {
-        let clock = Clock::new();
-        let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(clock.now)));
         let skip_offsets = offsets.into_iter().map(Offset::new).collect();
-        let settings = Settings { source, skip_offsets, seed: 1 };
-        let follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), clock.now);
-        let (published, undecodable) = Default::default();
-        let port = Port::new(log.clone());
-        Self { follower, live, status, port, clock, published, undecodable, ticks_wanted: 0 }
+        Self::over(Port::new(log.clone()), Settings { source, skip_offsets, seed: 1 })
     }
 
     /// A follower that has done what it could at its first second.
@@ -51,6 +45,17 @@ impl FollowerRig {
         let mut rig = Self::new(log, source);
         rig.tick(Duration::ZERO);
         rig
+    }
+}
+
+impl<L: Log> FollowerRig<L> {
+    /// A follower over a log of any kind that has done nothing yet.
+    pub fn over(port: Port<L>, settings: Settings) -> Self {
+        let clock = Clock::new();
+        let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(clock.now)));
+        let follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), clock.now);
+        let (published, undecodable) = Default::default();
+        Self { follower, live, status, port, clock, published, undecodable, ticks_wanted: 0 }
     }
 
     /// Hands one event over and does what comes of it.
@@ -121,20 +126,20 @@ pub fn append(log: &MemoryLog, values: &[&str]) {
 }
 
 /// All committed commands from a position on.
-pub fn commands(log: &MemoryLog, from: Position) -> Vec<Record> {
-    let (mut records, mut position) = (Vec::new(), from);
+pub fn commands(log: &impl Log, from: Position) -> Vec<Record> {
+    let mut reader = log.open(Topic::Commands, from).expect("the log is up");
+    let mut records = Vec::new();
     loop {
-        let delivery = log.read(Topic::Commands, position).expect("the log is up");
-        records.extend(delivery.records);
-        if delivery.at_end {
-            return records;
+        match reader.poll(Duration::ZERO).expect("a log that is up has an end") {
+            ReadEvent::Records(batch) => records.extend(batch),
+            ReadEvent::End(_) => return records,
+            ReadEvent::Failed(reason) => panic!("{reason}"),
         }
-        position = delivery.position;
     }
 }
 
 /// The view at a position, folded from the beginning.
-pub fn folded(log: &MemoryLog, position: Position) -> View {
+pub fn folded(log: &impl Log, position: Position) -> View {
     let mut view = View::default();
     for record in commands(log, Position::START).iter().filter(|record| record.offset.next() <= position) {
         view.apply(record).expect("a command of this release");

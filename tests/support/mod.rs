@@ -8,6 +8,7 @@
     reason = "each test target uses its own part"
 )]
 
+pub mod disk;
 pub mod follower_rig;
 pub mod oracle;
 pub mod port;

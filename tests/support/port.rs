@@ -1,10 +1,11 @@
 //! The threads and clients between a state machine and a log, replaced by a queue that a test works off.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis::log::memory::MemoryLog;
-use portcullis::log::{Answer, Event, Log, Question, ReadEvent, Reader, Request, Session, Topic};
+use portcullis::log::{Answer, Event, Log, Question, Questioner, ReadEvent, Reader, Request, Session, Topic};
 use portcullis::record::{Position, Timestamp};
 
 /// Both clocks of a test.
@@ -26,8 +27,9 @@ impl Clock {
 }
 
 /// Carries requests to a log and events back, one at a time.
-pub struct Port {
-    pub log: MemoryLog,
+pub struct Port<L = MemoryLog> {
+    pub log: Arc<L>,
+    questioner: Box<dyn Questioner>,
     readers: Vec<(Topic, Session, Box<dyn Reader>)>,
     questions: VecDeque<Question>,
     /// Every request so far, for tests that look at what was asked for.
@@ -48,7 +50,14 @@ pub struct Port {
 
 impl Port {
     pub fn new(log: MemoryLog) -> Self {
+        Self::over(Arc::new(log))
+    }
+}
+
+impl<L: Log> Port<L> {
+    pub fn over(log: Arc<L>) -> Self {
         Self {
+            questioner: log.questioner(),
             log,
             readers: Vec::new(),
             questions: VecDeque::new(),
@@ -63,6 +72,12 @@ impl Port {
         }
     }
 
+    /// Puts another log in the place of this one, unnoticed but by what is asked and opened from now on.
+    pub fn replace(&mut self, log: Arc<L>) {
+        self.questioner = log.questioner();
+        self.log = log;
+    }
+
     /// Does what a state machine asked for.
     pub fn request(&mut self, request: Request) {
         self.requests.push(request.clone());
@@ -70,21 +85,31 @@ impl Port {
             Request::Read(topic, session, from) => self.open(topic, session, from),
             Request::Close(topic) => self.readers.retain(|(open, ..)| *open != topic),
             Request::Ask(question) => self.questions.push_back(question),
-            Request::DropAnswers | Request::RenewQuestioner => {
-                self.questions.clear();
-                self.held.clear();
+            Request::DropAnswers => self.drop_answers(),
+            Request::RenewQuestioner => {
+                self.drop_answers();
+                self.questioner = self.log.questioner();
             }
         }
     }
 
+    fn drop_answers(&mut self) {
+        self.questions.clear();
+        self.held.clear();
+    }
+
     fn open(&mut self, topic: Topic, session: Session, from: Position) {
         self.readers.retain(|(open, ..)| *open != topic);
-        if self.readers_fail {
-            let failed = ReadEvent::Failed("not allowed to read".to_owned());
-            return self.failures.push_back(Event::Read(topic, session, failed));
+        let reader = match self.readers_fail {
+            true => Err("not allowed to read".to_owned()),
+            false => self.log.open(topic, from).map_err(|error| error.0),
+        };
+        match reader {
+            Ok(reader) => self.readers.push((topic, session, reader)),
+            Err(reason) => {
+                self.failures.push_back(Event::Read(topic, session, ReadEvent::Failed(reason)));
+            }
         }
-        let reader = self.log.open(topic, from).expect("a log in memory opens");
-        self.readers.push((topic, session, reader));
     }
 
     /// The next thing that the log has to say, if any.
@@ -93,7 +118,7 @@ impl Port {
             let fails = self.failing.iter().position(|failing| *failing == question);
             self.held.push_back(match fails.map(|at| self.failing.remove(at)) {
                 Some(question) => Answer::Failed(question, "no answer this time".to_owned()),
-                None => self.log.answer(question),
+                None => self.questioner.ask(question),
             });
         }
         if let Some(answer) = self.held.pop_front_if(|_| !self.answers_held) {

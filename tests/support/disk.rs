@@ -1,4 +1,5 @@
 //! A disk that forgets what was not synced, fails when told to, and can be held in the middle of a sync.
+#![allow(dead_code, reason = "each test target uses its own part")]
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -21,6 +22,8 @@ pub enum Fails {
     NextSync,
     /// The next read only.
     NextRead,
+    /// Everything, reads as well, until it is told otherwise.
+    Everything,
 }
 
 /// What a power cut leaves of the operations that were not synced.
@@ -90,13 +93,18 @@ impl Inner {
             Fails::From(first) => operation >= first,
             Fails::Once(only) => operation == only,
             Fails::Never | Fails::NextSync | Fails::NextRead => false,
+            Fails::Everything => true,
         };
         if failed { Err(io::Error::other("the disk failed on purpose")) } else { Ok(()) }
     }
 
     fn change(&mut self, change: Change) -> io::Result<()> {
         let outcome = self.step();
-        let gone = matches!(self.fails, Fails::From(first) if self.operations > first + 1);
+        let gone = match self.fails {
+            Fails::From(first) => self.operations > first + 1,
+            Fails::Everything => true,
+            _ => false,
+        };
         if !gone {
             // The operation that fails may have happened, wholly or in part.
             self.unsynced.push(change.clone());
@@ -200,8 +208,10 @@ impl StorageBackend for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut inner = self.inner();
-        if matches!(inner.fails, Fails::NextRead) {
-            inner.fails = Fails::Never;
+        if matches!(inner.fails, Fails::NextRead | Fails::Everything) {
+            if matches!(inner.fails, Fails::NextRead) {
+                inner.fails = Fails::Never;
+            }
             return Err(io::Error::other("the read failed on purpose"));
         }
         let at = usize::try_from(offset).map_err(io::Error::other)?;
