@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use disk::{Cut, Disk, Fails};
 use portcullis::log::embedded::{COMMIT_GROUPS_MAX, EmbeddedLog, OpenError, WAITING_GROUPS_MAX};
-use portcullis::log::{AppendError, CommandSink, Log, READ_RECORDS_MAX, ReadEvent, Reader, Topic};
+use portcullis::log::{
+    Answer, AppendError, CommandSink, Log, Question, READ_RECORDS_MAX, ReadEvent, Reader, Topic,
+};
 use portcullis::record::{Offset, Position, Record};
 use redb::StorageBackend;
 
@@ -231,6 +233,25 @@ fn a_failed_read_is_survived_by_readers_and_writers() {
     disk.fail(Fails::NextRead);
     assert_eq!(values(&read_to_end(&mut *reader)), group);
     assert_eq!(append(&log, &[b"x".to_vec()]), Ok(vec![Offset::new(3_000)]));
+}
+
+#[test]
+fn a_question_whose_read_failed_has_its_answer_later_though_nobody_writes() {
+    let disk = Disk::default();
+    let log = open(&disk).expect("the disk is well");
+    // More than redb keeps in memory, so that the first record has to be read.
+    for _ in 0..10 {
+        append(&log, &vec![vec![b'x'; 4_000]; 1_000]).expect("the disk is well");
+    }
+    disk.fail(Fails::NextRead);
+    let mut questioner = log.questioner();
+    let question = Question::RecordAt(Offset::new(0));
+    assert!(matches!(questioner.ask(question), Answer::Failed(..)), "the disk was not read");
+    let answered = (0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        matches!(questioner.ask(question), Answer::RecordAt(_, Some(_)))
+    });
+    assert!(answered, "the database was not opened again");
 }
 
 #[test]

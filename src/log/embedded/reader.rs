@@ -133,9 +133,19 @@ impl CommandsQuestioner {
         if offset.position() >= self.shared.end() {
             return Ok(None);
         }
-        let database = self.shared.database();
-        let open = database.as_ref().ok_or_else(not_open)?;
-        let mut records = open.read(offset.position(), offset.next()).map_err(|error| error.to_string())?;
+        // Before the read, so that a failure is not held against a database that was opened again meanwhile.
+        let opening = self.shared.opening();
+        let found = match self.shared.database().as_ref() {
+            Some(open) => open.read(offset.position(), offset.next()),
+            None => return Err(not_open()),
+        };
+        let mut records = found.map_err(|error| {
+            // redb refuses everything after an error of its file; in a quiet log nobody else may notice.
+            if !is_damage(&error) {
+                self.shared.want_reopening(opening, error.to_string());
+            }
+            error.to_string()
+        })?;
         Ok(records.pop())
     }
 

@@ -191,6 +191,11 @@ impl Shared {
         self.state().end
     }
 
+    /// Which opening of the database is in use.
+    pub(super) fn opening(&self) -> Opening {
+        self.state().opening
+    }
+
     /// Puts a group into the queue of the writer, or tells its sender why not.
     pub(super) fn enqueue(&self, group: Waiting) {
         let mut state = self.state();
