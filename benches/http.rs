@@ -25,9 +25,9 @@ use portcullis::address::Number;
 use portcullis::http::guard::Token;
 use portcullis::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 use portcullis::http::{App, Server};
-use portcullis::live::Live;
 use portcullis::log::memory::MemoryLog;
 use portcullis::record::{Offset, Position, Timestamp};
+use portcullis::served::Served;
 use portcullis::snapshot::{Draft, Publisher};
 use portcullis::status::Status;
 use portcullis::table::{Cause, Row};
@@ -71,14 +71,14 @@ fn portcullis(directory: &std::path::Path) -> (Server, Publisher, watch::Sender<
     let view = View::from_rows((0..RANGES).map(row), Position::new(RANGES.into()), None, BTreeSet::new());
     let (mut publisher, readers) = Publisher::new();
     publisher.publish(Draft::new(&view, Timestamp::from_millis(0)).snapshot(view.position()));
-    let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(Instant::now())));
-    live.replace(view, RefusedCounts::default());
+    let (served, status) = (Arc::new(Served::default()), Arc::new(Status::new(Instant::now())));
+    served.replace(view, RefusedCounts::default());
     status.set_proven(Instant::now());
     let (published, newest) = watch::channel(Position::new(RANGES.into()));
     let app = App {
         readers,
         status,
-        live,
+        served,
         sink: Arc::new(MemoryLog::default().command_sink(|| Timestamp::from_millis(0))),
         published: newest,
         token: Token::load_or_create(directory).expect("a token"),

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! A view on its way to the log's end is a *candidate*: nobody sees it, because a view half-way through old
-//! commands blocks what was freed long ago. Once it is at the end it moves into [`Live`], and a [`Draft`] is
+//! commands blocks what was freed long ago. Once it is at the end it moves into [`Served`], and a [`Draft`] is
 //! made of it. From then on each delivery is folded and published in place, without a candidate.
 //!
 //! A reader of the commands that fails does not lead back to the beginning: the stage stays, the
@@ -54,9 +54,9 @@ use crate::check::Trouble;
 use crate::command::CommandError;
 use crate::ends::EndsWatch;
 use crate::feed::{Feed, Next};
-use crate::live::Live;
 use crate::log::{Answer, Ends, Event, ReadEvent, Request, Session, Topic};
 use crate::record::{Offset, Position, Timestamp};
+use crate::served::Served;
 use crate::snapshot::{Draft, Expiry, Snapshot};
 use crate::status::{Alarm, Degraded, Detail, Phase, Status};
 use crate::table::Anchor;
@@ -116,7 +116,7 @@ pub enum Effect {
 /// use std::time::Instant;
 ///
 /// use portcullis::follower::{Effect, Follower, Settings, Source};
-/// use portcullis::live::Live;
+/// use portcullis::served::Served;
 /// use portcullis::log::memory::MemoryLog;
 /// use portcullis::log::{Event, ReadEvent, Request, Topic};
 /// use portcullis::record::Timestamp;
@@ -128,8 +128,8 @@ pub enum Effect {
 /// log.append_record(Topic::Commands, wall, None, Some(b"BLACKLIST 203.0.113.0/24"));
 ///
 /// let settings = Settings { source: Source::Commands, skip_offsets: Default::default(), seed: 7 };
-/// let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(now)));
-/// let mut follower = Follower::new(settings, live, Arc::clone(&status), now);
+/// let (served, status) = (Arc::new(Served::default()), Arc::new(Status::new(now)));
+/// let mut follower = Follower::new(settings, served, Arc::clone(&status), now);
 ///
 /// let mut published = None;
 /// let mut events = VecDeque::from([Event::Tick]);
@@ -161,7 +161,7 @@ pub enum Effect {
 /// ```
 pub struct Follower {
     settings: Settings,
-    live: Arc<Live>,
+    served: Arc<Served>,
     status: Arc<Status>,
     /// What the status is to say. `report` puts the phase of an alarm and refused settings over it.
     detail: Detail,
@@ -220,23 +220,23 @@ impl Reading {
     }
 
     /// Position and anchor of the view that is folded into.
-    fn place(&self, live: &Live) -> (Position, Option<Anchor>) {
+    fn place(&self, served: &Served) -> (Position, Option<Anchor>) {
         let place = |view: &View| (view.position(), view.anchor());
         match &self.candidate {
             Some(candidate) => place(&candidate.view),
-            None => live.with_view(place),
+            None => served.with_view(place),
         }
     }
 }
 
 impl Follower {
-    /// A follower that serves nothing yet; it begins with the first event. `live` must not be folded into by
+    /// A follower that serves nothing yet; it begins with the first event. `served` must not be folded into by
     /// anybody else, nor `status` be written.
-    pub fn new(settings: Settings, live: Arc<Live>, status: Arc<Status>, now: Instant) -> Self {
+    pub fn new(settings: Settings, served: Arc<Served>, status: Arc<Status>, now: Instant) -> Self {
         let backoff = Backoff::new(Duration::from_secs(1), BOOTSTRAP_WAIT_MAX, settings.seed);
         Self {
             settings,
-            live,
+            served,
             status,
             detail: Detail::default(),
             draft: None,
@@ -279,7 +279,7 @@ impl Follower {
                 self.recheck(clocks);
             }
             Stage::Reading(reading) => {
-                let (_, anchor) = reading.place(&self.live);
+                let (_, anchor) = reading.place(&self.served);
                 let requests = reading.feed.tick(anchor, clocks.now);
                 self.request(requests);
             }
@@ -289,7 +289,7 @@ impl Follower {
     /// Lets what is over by the wall clock go, a slice at a time.
     fn expire(&mut self, wall: Timestamp) {
         let Some(draft) = &mut self.draft else { return };
-        let (expiry, position) = self.live.with_view(|view| (draft.expire(view, wall), view.position()));
+        let (expiry, position) = self.served.with_view(|view| (draft.expire(view, wall), view.position()));
         if expiry != Expiry::Nothing {
             self.effects.push(Effect::Publish(draft.snapshot(position)));
         }
@@ -300,7 +300,7 @@ impl Follower {
 
     /// Asks what is due in every stage.
     fn ask(&mut self, now: Instant) {
-        let ends = self.ends.ask(self.live.with_view(View::position), now);
+        let ends = self.ends.ask(self.served.with_view(View::position), now);
         let settings = self.settings_watch.ask(now);
         self.request(settings.into_iter().chain(ends));
     }
@@ -375,7 +375,7 @@ impl Follower {
         if let Stage::Reading(reading) = &self.stage
             && reading.candidate.is_none()
             && reading.feed.is_reading()
-            && let Some(proven) = self.ends.reached(self.live.with_view(View::position))
+            && let Some(proven) = self.ends.reached(self.served.with_view(View::position))
         {
             self.status.set_proven(proven);
             self.detail.message = None;
@@ -443,7 +443,7 @@ impl Follower {
         self.settings_watch.ask_again();
         let Stage::Reading(reading) = &mut self.stage else { return };
         reading.resume_at = None;
-        let (position, anchor) = reading.place(&self.live);
+        let (position, anchor) = reading.place(&self.served);
         let requests = reading.feed.begin_check(position, anchor);
         self.request(requests);
         self.ask(clocks.now);
@@ -498,7 +498,7 @@ impl Follower {
     /// Writes the status anew if it changed. The phase of an alarm and refused settings are put over a copy,
     /// so that what they hide is back as soon as they end.
     fn report(&mut self) {
-        let totals = self.live.totals();
+        let totals = self.served.totals();
         self.detail.position = totals.position;
         self.detail.rows = totals.rows;
         self.detail.fingerprint = totals.fingerprint;

@@ -64,9 +64,9 @@ pub use self::route::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 use self::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 pub use self::worker::{ADMIN_CONNECTIONS_MAX, LOOKUP_CONNECTIONS_MAX};
 use self::worker::{Acceptor, Worker};
-use crate::live::Live;
 use crate::log::CommandSink;
 use crate::record::Position;
+use crate::served::Served;
 use crate::snapshot::Readers;
 use crate::status::Status;
 
@@ -85,7 +85,7 @@ pub struct App {
     /// What the sidecar says of itself.
     pub status: Arc<Status>,
     /// The view that is being served.
-    pub live: Arc<Live>,
+    pub served: Arc<Served>,
     /// Takes commands.
     pub sink: Arc<dyn CommandSink>,
     /// The position of the newest published snapshot, for writers that wait until lookups know their

@@ -5,7 +5,7 @@
 //! 1. What things are: [`record`] (offsets, positions, timestamps), [`address`] (addresses and ranges),
 //!    [`command`] (the edits), [`table`] (rows, watermark, fingerprint).
 //! 2. What commands mean: [`blacklist`] (ranges that split and join), [`view`] (the fold).
-//! 3. What lookups see: [`snapshot`], and what a sidecar says of itself: [`status`]. [`live`] is the view that
+//! 3. What lookups see: [`snapshot`], and what a sidecar says of itself: [`status`]. [`served`] is the view that
 //!    is being served, shared.
 //! 4. Where commands come from: [`log`]. How a view is brought to a log's end and kept there: [`backoff`],
 //!    [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`].
@@ -47,10 +47,10 @@ pub mod ends;
 pub mod feed;
 pub mod follower;
 pub mod http;
-pub mod live;
 pub mod log;
 pub mod projector;
 pub mod record;
+pub mod served;
 pub mod service;
 pub mod snapshot;
 pub mod status;

@@ -42,10 +42,10 @@ use crate::follower::{Follower, Settings, Source};
 use crate::http::guard::Token;
 use crate::http::settings::Listen;
 use crate::http::{App, Server, StartError};
-use crate::live::Live;
 use crate::log::embedded::{EmbeddedLog, OpenError};
 use crate::log::{AppendDone, AppendError, CommandSink};
 use crate::record::Position;
+use crate::served::Served;
 use crate::snapshot::Publisher;
 use crate::status::Status;
 
@@ -168,24 +168,30 @@ impl Service {
             ServeError::Unavailable(format!("no token in {}: {error}", directory.display()))
         })?;
         let now = Instant::now();
-        let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(now)));
+        let (served, status) = (Arc::new(Served::default()), Arc::new(Status::new(now)));
         let (publisher, readers) = Publisher::new();
-        let (position, published) = watch::channel(Position::START);
-        let opening = Arc::new(Opening::default());
-        let (version, sink) = (env!("CARGO_PKG_VERSION"), Arc::clone(&opening) as _);
-        let (shown, served) = (Arc::clone(&status), Arc::clone(&live));
-        let app = App { readers, status: shown, live: served, sink, published, token, version };
-        let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
-        announce(&server, directory);
-        let log = EmbeddedLog::open(directory)?;
-        let log = Arc::clone(opening.0.get_or_init(|| log));
         let settings = Settings {
             source: Source::Commands,
             skip_offsets: config.log.skip_offsets.iter().copied().collect(),
             // Another one at each start, so that sidecars that fail together do not come back together.
             seed: fastrand::u64(..),
         };
-        let follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), now);
+        let follower = Follower::new(settings, Arc::clone(&served), Arc::clone(&status), now);
+        let (position, published) = watch::channel(Position::START);
+        let opening = Arc::new(Opening::default());
+        let app = App {
+            readers,
+            status: Arc::clone(&status),
+            served,
+            sink: Arc::clone(&opening) as _,
+            published,
+            token,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
+        announce(&server, directory);
+        let log = EmbeddedLog::open(directory)?;
+        let log = Arc::clone(opening.0.get_or_init(|| log));
         let driver = Driver::start(follower, Arc::clone(&log) as _, publisher, position, status)?;
         Ok(Self { server, driver, log, _data: data })
     }

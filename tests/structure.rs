@@ -16,7 +16,7 @@ const ROOMS: [&str; 23] = [
     "view",
     "snapshot",
     "status",
-    "live",
+    "served",
     "log",
     "backoff",
     "check",
@@ -68,9 +68,9 @@ fn rooms_used(code: &str) -> Vec<String> {
 
 /// Rooms that must not know each other, though the order would allow it.
 const STRANGERS: [(&str, &[&str]); 3] = [
-    ("log", &["address", "command", "table", "blacklist", "view", "snapshot", "status", "live"]),
+    ("log", &["address", "command", "table", "blacklist", "view", "snapshot", "status", "served"]),
     ("snapshot", &["log", "command"]),
-    ("feed", &["blacklist", "live", "snapshot"]),
+    ("feed", &["blacklist", "served", "snapshot"]),
 ];
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Records ─► candidate?  yes ─► before its position: remember the id;  else: apply      nothing is published
-//!                        no  ─► Live::fold, 128 at a time ─► draft ─► Publish after each
+//!                        no  ─► Served::fold, 128 at a time ─► draft ─► Publish after each
 //! End     ─► candidate?  yes ─► at its position or beyond: serve it, Publish
 //!                        no  ─► advance over marks, Publish
 //! Failed  ─► check the log again, then read on
@@ -39,7 +39,8 @@ impl Follower {
             ReadEvent::Records(records) => {
                 reading.feed.progress(&records);
                 let caught_up = reading.candidate.is_none();
-                let future = if caught_up { self.fold_live(&records) } else { self.fold_candidate(&records) };
+                let future =
+                    if caught_up { self.fold_served(&records) } else { self.fold_candidate(&records) };
                 if let Some(future) = future {
                     self.stop_at(&future, clocks);
                 }
@@ -53,7 +54,7 @@ impl Follower {
                 let early = |candidate: &mut Candidate| position >= candidate.view.position();
                 let caught_up = reading.candidate.is_none();
                 match reading.candidate.take_if(early) {
-                    Some(candidate) => self.go_live(candidate, position, clocks),
+                    Some(candidate) => self.take_over(candidate, position, clocks),
                     None if caught_up => self.advance(position),
                     None => {}
                 }
@@ -109,11 +110,11 @@ impl Follower {
 
     /// Folds into the view that is served and publishes after each part; returns a command of the future,
     /// with everything before it folded and published.
-    fn fold_live(&mut self, records: &[Record]) -> Option<FutureCommand> {
+    fn fold_served(&mut self, records: &[Record]) -> Option<FutureCommand> {
         let draft = self.draft.as_mut()?;
         for records in records.chunks(PUBLISH_RECORDS_MAX) {
-            let folded = self.live.fold(records, draft);
-            self.effects.push(Effect::Publish(draft.snapshot(self.live.with_view(View::position))));
+            let folded = self.served.fold(records, draft);
+            self.effects.push(Effect::Publish(draft.snapshot(self.served.with_view(View::position))));
             let tell = folded.undecodable.into_iter().map(|(offset, why)| Effect::Undecodable(offset, why));
             self.effects.extend(tell);
             if folded.future.is_some() {
@@ -127,16 +128,16 @@ impl Follower {
     /// because who waits for a position would otherwise wait for the next command.
     fn advance(&mut self, position: Position) {
         let Some(draft) = &self.draft else { return };
-        if self.live.with_view(View::position) < position {
-            self.live.advance_to(position);
+        if self.served.with_view(View::position) < position {
+            self.served.advance_to(position);
             self.effects.push(Effect::Publish(draft.snapshot(position)));
         }
     }
 
     /// Serves a view that has caught up, unless that would take what is served back.
-    fn go_live(&mut self, mut candidate: Candidate, end: Position, clocks: Clocks) {
+    fn take_over(&mut self, mut candidate: Candidate, end: Position, clocks: Clocks) {
         candidate.view.advance_to(end);
-        let served = self.draft.is_some().then(|| self.live.with_view(View::position));
+        let served = self.draft.is_some().then(|| self.served.with_view(View::position));
         // An older view would free what was blacklisted since, for as long as it takes to fold it again.
         let behind = served.is_some_and(|served| candidate.view.position() < served);
         if behind && self.detail.alarm.is_none() {
@@ -157,7 +158,7 @@ impl Follower {
         let draft = Draft::new(&candidate.view, clocks.wall);
         self.effects.push(Effect::Publish(draft.snapshot(candidate.view.position())));
         self.draft = Some(draft);
-        self.live.replace(candidate.view, candidate.refused);
+        self.served.replace(candidate.view, candidate.refused);
         self.detail = Detail { ready: true, records_read: self.detail.records_read, ..Detail::default() };
     }
 
@@ -168,7 +169,7 @@ impl Follower {
             Stage::Reading(reading) => reading.candidate.take(),
             _ => None,
         };
-        let served = self.draft.is_some().then(|| self.live.with_view(View::position));
+        let served = self.draft.is_some().then(|| self.served.with_view(View::position));
         if let Some(candidate) =
             candidate.filter(|it| served.is_none_or(|served| it.view.position() > served))
         {

@@ -35,9 +35,9 @@ use super::request::{self, BODY_BYTES_MAX, Parameters};
 use super::worker::Worker;
 use crate::address::Ends;
 use crate::command::{Action, Command, CommandId};
-use crate::live::{Live, Outcome};
 use crate::log::AppendError;
 use crate::record::{Offset, Position, Timestamp};
+use crate::served::{Outcome, Served};
 use crate::view::{self, Refusal};
 
 /// The most commands of one group: it must be small against the window in which ids count as duplicates.
@@ -117,7 +117,7 @@ pub(super) async fn commands(
     let size = Size::of(&group);
     settle(worker, &group).await;
     // A retry must look like success, whatever has become of its commands since.
-    let (carried, fresh) = split_carried(&worker.app.live, group);
+    let (carried, fresh) = split_carried(&worker.app.served, group);
     // Nothing is left to write. The offset told is that of the last command, as it was the first time.
     if let (Some(offset), []) = (carried.iter().max(), fresh.as_slice()) {
         let applied = applied(worker, &asked, &carried, size).await;
@@ -161,9 +161,9 @@ async fn settle(worker: &Worker, group: &[Numbered]) {
 }
 
 /// Parts the commands whose ids are carried already, by these offsets, from those to write.
-fn split_carried(live: &Live, group: Vec<Numbered>) -> (Vec<Offset>, Vec<Numbered>) {
+fn split_carried(served: &Served, group: Vec<Numbered>) -> (Vec<Offset>, Vec<Numbered>) {
     let mut carried = Vec::new();
-    let fresh = group.into_iter().filter(|numbered| match live.carried(&numbered.id) {
+    let fresh = group.into_iter().filter(|numbered| match served.carried(&numbered.id) {
         Some(offset) => {
             carried.push(offset);
             false
@@ -191,7 +191,7 @@ async fn refuse(worker: &Worker, group: &[Numbered]) -> Result<(), Problem> {
     }
     // Only a preview knows how many of the addresses are blacklisted already; it is seldom needed.
     let added: u128 = group.iter().map(|numbered| ipv4_addresses(&numbered.command)).sum();
-    let total = u128::from(worker.app.live.ipv4_addresses()) + added;
+    let total = u128::from(worker.app.served.ipv4_addresses()) + added;
     if total <= u128::from(view::IPV4_ADDRESSES_MAX) {
         return Ok(());
     }
@@ -224,9 +224,9 @@ const fn ipv4_addresses(command: &Command) -> u128 {
 /// What the fold would say of each command, in order, if they were in the log now. Found out on a thread of
 /// its own, because it may copy many rows.
 async fn preview(worker: &Worker, group: &[Numbered], now: Timestamp) -> Vec<Outcome> {
-    let live = worker.app.live.clone();
+    let served = worker.app.served.clone();
     let commands: Vec<Command> = group.iter().map(|numbered| numbered.command.clone()).collect();
-    blocking(move || live.preview(&commands, now)).await
+    blocking(move || served.preview(&commands, now)).await
 }
 
 /// Runs what takes long on a thread of its own. A panic there goes on here, and ends this connection only.
@@ -344,7 +344,7 @@ async fn applied(worker: &Worker, asked: &Asked, offsets: &[Offset], size: Size)
     }
     // The outcome of a command that was written long ago is forgotten; a part of a sum would be none.
     let outcomes: Option<Vec<Outcome>> =
-        offsets.iter().map(|offset| worker.app.live.outcome(*offset)).collect();
+        offsets.iter().map(|offset| worker.app.served.outcome(*offset)).collect();
     let Some(outcomes) = outcomes else {
         return AppliedYet::Applied { changed: Value::Null, refused: Value::Null };
     };

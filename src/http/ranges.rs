@@ -64,8 +64,8 @@ pub(super) async fn ranges(worker: &Worker, head: &Parts) -> Result<Answer, Prob
         Form::Json => {
             // A copy waits for other walks over the list; meanwhile the list can be sent to others.
             let copying = worker.exports.copy()?;
-            let live = Arc::clone(&worker.app.live);
-            let (copy, copying) = blocking(move || (live.copy_rows(), copying)).await;
+            let served = Arc::clone(&worker.app.served);
+            let (copy, copying) = blocking(move || (served.copy_rows(), copying)).await;
             let place = worker.exports.send()?;
             drop(copying);
             tokio::task::spawn_blocking(move || export.send(copy.rows.into_iter(), write_row));

@@ -52,12 +52,12 @@ fn a_place_that_cannot_be_listened_on_is_named() {
     let sidecar = Sidecar::ready();
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("file"), "").expect("a file");
-    let live = directory.path().join("live");
-    let _listener = UnixListener::bind(&live).expect("a socket");
+    let served = directory.path().join("served");
+    let _listener = UnixListener::bind(&served).expect("a socket");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     for (listen, reason) in [
         (Listen::Tcp(taken.local_addr().expect("an address")), "in use"),
-        (Listen::Unix(live.clone()), "another process listens there"),
+        (Listen::Unix(served.clone()), "another process listens there"),
         (Listen::Unix(directory.path().join("file")), "no socket"),
         (Listen::Unix(directory.path().join("none/s")), "No such file"),
         (Listen::Unix(directory.path().join("x".repeat(108))), "path must be shorter"),
@@ -68,7 +68,7 @@ fn a_place_that_cannot_be_listened_on_is_named() {
         assert!(matches!(&error, StartError::Listen { listen: named, .. } if *named == listen), "{shown}");
         assert!(shown.contains(&listen.to_string()) && shown.contains(reason), "{shown}");
     }
-    assert!(UnixStream::connect(&live).is_ok(), "the live socket is still there");
+    assert!(UnixStream::connect(&served).is_ok(), "the served socket is still there");
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis::follower::{self, Follower};
-use portcullis::live::Live;
 use portcullis::log::memory::{Ending, MemoryLog, Outage, Tombstones};
 use portcullis::log::{Event, Topic};
 use portcullis::projector::{self, Role};
 use portcullis::record::{Position, Timestamp};
+use portcullis::served::Served;
 use portcullis::status::Status;
 use portcullis::table::{RowChange, WATERMARK_KEY};
 use portcullis::view::View;
@@ -153,10 +153,10 @@ impl History {
 
 /// The view of a follower that bootstraps from the table, once it has caught up.
 fn bootstrapped(log: &MemoryLog) -> View {
-    let (live, start) = (Arc::new(Live::default()), Instant::now());
+    let (served, start) = (Arc::new(Served::default()), Instant::now());
     let status = Arc::new(Status::new(start));
     let settings = follower::Settings { source: follower::Source::Table, skip_offsets: [].into(), seed: 3 };
-    let mut follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), start);
+    let mut follower = Follower::new(settings, Arc::clone(&served), Arc::clone(&status), start);
     let (mut port, mut clock) = (Port::new(log.clone()), Clock { now: start, ..Clock::new() });
     for _ in 0..5 {
         let mut next = Some(Event::Tick);
@@ -171,7 +171,7 @@ fn bootstrapped(log: &MemoryLog) -> View {
         clock.advance(Duration::from_secs(1));
     }
     assert!(status.detail().ready, "{:?}", status.detail());
-    live.with_view(View::clone)
+    served.with_view(View::clone)
 }
 
 /// What an accident did to the table.

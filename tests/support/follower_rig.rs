@@ -6,10 +6,10 @@ use std::time::Duration;
 use portcullis::address::Address;
 use portcullis::command::CommandError;
 use portcullis::follower::{Effect, Follower, Settings, Source};
-use portcullis::live::Live;
 use portcullis::log::memory::MemoryLog;
 use portcullis::log::{Event, Identity, Log, ReadEvent, TableWriter, Topic};
 use portcullis::record::{Offset, Position, Record, Timestamp};
+use portcullis::served::Served;
 use portcullis::snapshot::{Snapshot, Verdict};
 use portcullis::status::{Detail, Status};
 use portcullis::table::{Anchor, RowChange, WATERMARK_KEY, Watermark};
@@ -19,7 +19,7 @@ use super::port::{Clock, Port};
 
 pub struct FollowerRig<L = MemoryLog> {
     pub follower: Follower,
-    pub live: Arc<Live>,
+    pub served: Arc<Served>,
     pub status: Arc<Status>,
     pub port: Port<L>,
     pub clock: Clock,
@@ -52,10 +52,10 @@ impl<L: Log> FollowerRig<L> {
     /// A follower over a log of any kind that has done nothing yet.
     pub fn over(port: Port<L>, settings: Settings) -> Self {
         let clock = Clock::new();
-        let (live, status) = (Arc::new(Live::default()), Arc::new(Status::new(clock.now)));
-        let follower = Follower::new(settings, Arc::clone(&live), Arc::clone(&status), clock.now);
+        let (served, status) = (Arc::new(Served::default()), Arc::new(Status::new(clock.now)));
+        let follower = Follower::new(settings, Arc::clone(&served), Arc::clone(&status), clock.now);
         let (published, undecodable) = Default::default();
-        Self { follower, live, status, port, clock, published, undecodable, ticks_wanted: 0 }
+        Self { follower, served, status, port, clock, published, undecodable, ticks_wanted: 0 }
     }
 
     /// Hands one event over and does what comes of it.
@@ -94,7 +94,7 @@ impl<L: Log> FollowerRig<L> {
     }
 
     pub fn view(&self) -> View {
-        self.live.with_view(View::clone)
+        self.served.with_view(View::clone)
     }
 
     /// Whether the newest snapshot blacklists the address; none before the first snapshot.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use portcullis::http::guard::Token;
 use portcullis::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 use portcullis::http::{ADMIN_SOCKET, App, Server};
-use portcullis::live::Live;
 use portcullis::log::{AppendDone, AppendError, CommandSink};
 use portcullis::record::{Offset, Position, Record, Timestamp};
+use portcullis::served::Served;
 use portcullis::snapshot::{Draft, Publisher, Snapshot};
 use portcullis::status::{Detail, Phase, Status};
 use portcullis::view::View;
@@ -45,7 +45,7 @@ struct Log {
 pub struct MemorySink {
     log: Mutex<Log>,
     changed: Condvar,
-    live: Arc<Live>,
+    served: Arc<Served>,
     published: watch::Sender<Position>,
 }
 
@@ -96,8 +96,8 @@ impl MemorySink {
     }
 
     fn publish(&self, log: &mut Log) {
-        self.live.fold(&log.records, &mut log.draft);
-        let position = self.live.totals().position;
+        self.served.fold(&log.records, &mut log.draft);
+        let position = self.served.totals().position;
         log.publisher.publish(log.draft.snapshot(position));
         self.published.send_replace(position);
     }
@@ -117,7 +117,7 @@ impl MemorySink {
     pub fn fold(&self) {
         let mut log = self.log.lock().expect("no panic");
         let log = &mut *log;
-        self.live.fold(&log.records, &mut log.draft);
+        self.served.fold(&log.records, &mut log.draft);
     }
 
     /// Folds and publishes all that was kept.
@@ -181,19 +181,19 @@ impl Sidecar {
     /// A sidecar without a snapshot.
     pub fn with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let live = Arc::new(Live::default());
+        let served = Arc::new(Served::default());
         let (publisher, readers) = Publisher::new();
         let (published, position) = watch::channel(Position::START);
         let draft = Draft::new(&View::default(), Timestamp::from(SystemTime::now()));
         let log = Log { mode: Mode::Follow, records: vec![], held: vec![], draft, publisher };
         let (log, changed) = (Mutex::new(log), Condvar::new());
-        let sink = Arc::new(MemorySink { log, changed, live: Arc::clone(&live), published });
+        let sink = Arc::new(MemorySink { log, changed, served: Arc::clone(&served), published });
         let status = Arc::new(Status::new(Instant::now()));
         let token = Token::load_or_create(directory.path()).expect("a token");
         let app = App {
             readers,
             status: Arc::clone(&status),
-            live,
+            served,
             sink: Arc::clone(&sink) as Arc<dyn CommandSink>,
             published: position,
             token: token.clone(),

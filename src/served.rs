@@ -55,7 +55,7 @@ impl From<&Applied> for Outcome {
     }
 }
 
-/// A copy of rows, as of one position; of all of them where it comes from [`Live::copy_rows`].
+/// A copy of rows, as of one position; of all of them where it comes from [`Served::copy_rows`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RowsCopy {
     /// The rows, IPv4 first, by rising start.
@@ -98,37 +98,37 @@ struct Inner {
 
 /// The view that is being served.
 ///
-/// The follower alone calls [`Live::replace`], [`Live::fold`] and [`Live::advance_to`], and publishes what
+/// The follower alone calls [`Served::replace`], [`Served::fold`] and [`Served::advance_to`], and publishes what
 /// comes of them: the mutex keeps readers from half a fold, not two folds from each other.
 ///
 /// ```
 /// use portcullis::command::{Action, Command};
-/// use portcullis::live::Live;
+/// use portcullis::served::Served;
 /// use portcullis::record::{Offset, Record, Timestamp};
 /// use portcullis::snapshot::Draft;
 /// use portcullis::view::View;
 ///
 /// let now = Timestamp::from_millis(1_800_000_000_000);
-/// let live = Live::default();
+/// let served = Served::default();
 /// let mut draft = Draft::new(&View::default(), now);
 /// let value = Some(b"BLACKLIST 203.0.113.0/24".to_vec());
-/// live.fold(&[Record { offset: Offset::new(0), timestamp: now, key: None, value }], &mut draft);
-/// assert_eq!(live.outcome(Offset::new(0)).map(|outcome| outcome.rows_changed), Some(1));
+/// served.fold(&[Record { offset: Offset::new(0), timestamp: now, key: None, value }], &mut draft);
+/// assert_eq!(served.outcome(Offset::new(0)).map(|outcome| outcome.rows_changed), Some(1));
 ///
 /// // What would a command do? The view stays as it is.
 /// let free = Command::new(Action::Whitelist, "203.0.113.7".parse()?);
-/// assert_eq!(live.preview(&[free], now)[0].rows_changed, 2);
-/// assert_eq!(live.copy_rows().rows.len(), 1);
+/// assert_eq!(served.preview(&[free], now)[0].rows_changed, 2);
+/// assert_eq!(served.copy_rows().rows.len(), 1);
 /// # Ok::<(), portcullis::address::RangeError>(())
 /// ```
 #[derive(Debug, Default)]
-pub struct Live {
+pub struct Served {
     inner: Mutex<Inner>,
     /// Held for as long as a walk over all rows takes: there is one at a time.
     walk: Mutex<()>,
 }
 
-impl Live {
+impl Served {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while folding ends the follower; what others may still read is whole up to then.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -330,8 +330,8 @@ mod tests {
         Record { offset: Offset::new(offset), timestamp, key: None, value: Some(value.into()) }
     }
 
-    fn fold(live: &Live, draft: &mut Draft, records: &[Record]) -> Folded {
-        live.fold(records, draft)
+    fn fold(served: &Served, draft: &mut Draft, records: &[Record]) -> Folded {
+        served.fold(records, draft)
     }
 
     fn draft() -> Draft {
@@ -344,33 +344,33 @@ mod tests {
 
     #[test]
     fn a_fold_stops_at_a_command_of_the_future_and_passes_over_what_it_has() {
-        let (live, mut draft) = (Live::default(), draft());
+        let (served, mut draft) = (Served::default(), draft());
         let records = [
             record(0, "BLACKLIST 10.0.0.1"),
             record(1, "?"),
             record(2, r#"{"v":2}"#),
             record(3, "BLACKLIST 10.0.0.3"),
         ];
-        let folded = fold(&live, &mut draft, &records);
+        let folded = fold(&served, &mut draft, &records);
         assert_eq!(folded.future.map(|future| future.offset), Some(Offset::new(2)));
         assert_eq!(folded.undecodable.len(), 1);
-        assert_eq!(fold(&live, &mut draft, &records[..1]), Folded::default());
-        assert_eq!((live.totals().position, live.totals().rows.ipv4), (Position::new(2), 1));
+        assert_eq!(fold(&served, &mut draft, &records[..1]), Folded::default());
+        assert_eq!((served.totals().position, served.totals().rows.ipv4), (Position::new(2), 1));
         assert_eq!(
-            live.outcome(Offset::new(1)).and_then(|outcome| outcome.refused),
+            served.outcome(Offset::new(1)).and_then(|outcome| outcome.refused),
             Some(Refusal::Undecodable)
         );
-        assert_eq!(live.outcome(Offset::new(2)), None);
+        assert_eq!(served.outcome(Offset::new(2)), None);
     }
 
     #[test]
     fn the_newest_outcomes_are_remembered() {
-        let (live, mut draft) = (Live::default(), draft());
+        let (served, mut draft) = (Served::default(), draft());
         let records: Vec<Record> = (0..=OUTCOMES_MAX as u64).map(|at| record(at, "?")).collect();
-        fold(&live, &mut draft, &records);
-        assert_eq!(live.outcome(Offset::new(0)), None);
+        fold(&served, &mut draft, &records);
+        assert_eq!(served.outcome(Offset::new(0)), None);
         for offset in [1, 2, OUTCOMES_MAX as u64] {
-            assert!(live.outcome(Offset::new(offset)).is_some(), "{offset}");
+            assert!(served.outcome(Offset::new(offset)).is_some(), "{offset}");
         }
     }
 
@@ -388,36 +388,36 @@ mod tests {
 
     #[test]
     fn a_preview_says_what_the_fold_would_and_changes_nothing() {
-        let (live, mut draft) = (Live::default(), draft());
+        let (served, mut draft) = (Served::default(), draft());
         let first = Command { id: Some("a".parse().expect("an id")), ..blacklist("10.0.0.0/24") };
-        fold(&live, &mut draft, &[record(0, &first.encode()), record(1, "BLACKLIST 192.0.2.0/24")]);
+        fold(&served, &mut draft, &[record(0, &first.encode()), record(1, "BLACKLIST 192.0.2.0/24")]);
         let free = Command::new(Action::Whitelist, "10.0.0.7".parse().expect("an address"));
         let group = [first, free, blacklist("10.0.0.0-10.0.1.255"), blacklist("10.0.0.0/7")];
-        let outcomes = live.preview(&group, Timestamp::from_millis(0));
+        let outcomes = served.preview(&group, Timestamp::from_millis(0));
         let shown: Vec<_> =
             outcomes.iter().map(|it| (it.refused, it.rows_changed, it.addresses_changed)).collect();
         let expected =
             [(Some(Refusal::Duplicate), 0, 0), (None, 2, 1), (None, 2, 257), (Some(Refusal::TooBroad), 0, 0)];
         assert_eq!(shown, expected);
-        assert_eq!(live.totals().rows.ipv4, 2);
-        let [a, b] = ["a", "b"].map(|id| live.carried(&id.parse().expect("an id")));
+        assert_eq!(served.totals().rows.ipv4, 2);
+        let [a, b] = ["a", "b"].map(|id| served.carried(&id.parse().expect("an id")));
         assert_eq!((a, b), (Some(Offset::new(0)), None));
     }
 
     #[test]
     fn a_preview_counts_the_addresses_of_rows_that_it_does_not_copy() {
-        let (live, mut draft) = (Live::default(), draft());
+        let (served, mut draft) = (Served::default(), draft());
         let records: Vec<Record> = (0..64).map(|at| record(at, &format!("BLACKLIST {at}.0.0.0/8"))).collect();
-        fold(&live, &mut draft, &records);
+        fold(&served, &mut draft, &records);
         let outcomes =
-            live.preview(&[blacklist("200.0.0.1"), blacklist("1.2.3.4")], Timestamp::from_millis(0));
+            served.preview(&[blacklist("200.0.0.1"), blacklist("1.2.3.4")], Timestamp::from_millis(0));
         assert_eq!(outcomes[0].refused, Some(Refusal::TooBroad));
         assert_eq!(outcomes[1].refused, None);
         // Half of them leave room for more.
-        let (live, mut draft) = (Live::default(), self::draft());
-        fold(&live, &mut draft, &records[..32]);
-        assert_eq!(live.ipv4_addresses(), 32 << 24);
-        let outcomes = live.preview(&[blacklist("31.255.255.255-32.0.0.0")], Timestamp::from_millis(0));
+        let (served, mut draft) = (Served::default(), self::draft());
+        fold(&served, &mut draft, &records[..32]);
+        assert_eq!(served.ipv4_addresses(), 32 << 24);
+        let outcomes = served.preview(&[blacklist("31.255.255.255-32.0.0.0")], Timestamp::from_millis(0));
         assert_eq!((outcomes[0].refused, outcomes[0].addresses_changed), (None, 1));
     }
 
@@ -431,13 +431,13 @@ mod tests {
             View::from_rows(rows, Position::new(offset + 1), None, BTreeSet::new())
         };
         let (first, second) = (view(0), view(1));
-        let live = Live::default();
-        live.replace(first.clone(), RefusedCounts::default());
+        let served = Served::default();
+        served.replace(first.clone(), RefusedCounts::default());
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for view in [&second, &first].into_iter().cycle() {
-                    live.replace(view.clone(), RefusedCounts::default());
+                    served.replace(view.clone(), RefusedCounts::default());
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
@@ -446,7 +446,7 @@ mod tests {
                 }
             });
             for _ in 0..10 {
-                let copy = live.copy_rows();
+                let copy = served.copy_rows();
                 let expected = if copy.position == first.position() { &first } else { &second };
                 assert!(expected.blacklist().rows().eq(copy.rows));
             }
@@ -462,15 +462,15 @@ mod tests {
             let verb = if offset.is_multiple_of(3) { "WHITELIST" } else { "BLACKLIST" };
             record(offset, &format!("{verb} {}", Address::from((scattered * 2).ip())))
         }
-        let (live, mut draft) = (Live::default(), draft());
+        let (served, mut draft) = (Served::default(), draft());
         let stop = AtomicBool::new(false);
         // More rows than one slice has, so that the list changes in the middle of a walk.
         let prefilled = 4 * WALK_SLICE_ROWS as u64;
-        fold(&live, &mut draft, &(0..prefilled).map(nth).collect::<Vec<_>>());
+        fold(&served, &mut draft, &(0..prefilled).map(nth).collect::<Vec<_>>());
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for offset in prefilled.. {
-                    fold(&live, &mut draft, &[nth(offset)]);
+                    fold(&served, &mut draft, &[nth(offset)]);
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
@@ -478,7 +478,7 @@ mod tests {
             });
             let mut view = View::default();
             for _ in 0..20 {
-                let copy = live.copy_rows();
+                let copy = served.copy_rows();
                 for offset in view.position().number()..copy.position.number() {
                     view.apply(&nth(offset)).expect("a command");
                 }
