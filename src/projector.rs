@@ -33,6 +33,7 @@
 
 mod batch;
 mod folding;
+mod halt;
 mod loading;
 mod patience;
 mod standby;
@@ -44,19 +45,19 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use self::folding::{Folding, Next};
+use self::halt::{Halt, identity_of};
 use self::loading::Loading;
 use self::patience::{Overdue, Patience};
 use self::standby::Standby;
 pub use self::status::{Reason, Role, Status};
 pub use self::writer::Lease;
-use self::writer::{Operation, Writer};
+use self::writer::Writer;
 use crate::backoff::Backoff;
 use crate::check::Trouble;
 use crate::command::CommandError;
 use crate::ends::EndsQuestion;
-use crate::log::{self, Answer, Identity, ReadEvent, Request, Session, TableWrite, Topic, WriteError};
+use crate::log::{self, Answer, ReadEvent, Request, Session, TableWrite, Topic, WriteError};
 use crate::record::{Offset, Timestamp};
-use crate::table::{ALIVE_KEY, TableError, WATERMARK_KEY, Watermark};
 use crate::topic_settings::SettingsWatch;
 
 /// A transaction takes no further command once it changes so many rows …
@@ -262,39 +263,6 @@ enum Stage {
 struct Clocks {
     now: Instant,
     wall: Timestamp,
-}
-
-/// Why the table is not to be written for now. The projector stays, says why, and looks again after
-/// [`HALT_WAIT`].
-#[derive(Clone, Debug)]
-struct Halt {
-    reason: Reason,
-    message: String,
-}
-
-impl Halt {
-    fn of_table(error: &TableError) -> Self {
-        let reason = match error {
-            TableError::NoWatermark => Reason::NoWatermark,
-            _ => Reason::Watermark,
-        };
-        Self { reason, message: error.to_string() }
-    }
-}
-
-impl From<Trouble> for Halt {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::AnotherLog(message) => Self { reason: Reason::AnotherLog, message },
-            Trouble::Gap(message) | Trouble::Again(message) => Self { reason: Reason::Gap, message },
-        }
-    }
-}
-
-/// The log that a table was made from.
-fn identity_of(watermark: &Watermark) -> Identity {
-    let Watermark { cluster_id, commands_topic, .. } = watermark.clone();
-    Identity { cluster_id, commands_topic }
 }
 
 impl Projector {
@@ -528,39 +496,5 @@ impl Projector {
             Err(trouble) => return self.halt(trouble.into(), clocks),
         }
         self.write(clocks);
-    }
-
-    /// Writes what is due, one transaction at a time. Called after everything that may make something due.
-    fn write(&mut self, clocks: Clocks) {
-        let written = self.writer.written();
-        let alive_due = clocks.now >= written + WATERMARK_INTERVAL;
-        match &mut self.stage {
-            _ if self.writer.is_busy() => {}
-            Stage::Folding(folding) if folding.is_due(written, clocks.now) => {
-                // Rows and watermark are of the same moment: nothing is folded between these two lines.
-                let watermark = folding.watermark(&self.settings.projector, clocks.wall);
-                let mut writes = folding.batch().take();
-                writes.push((WATERMARK_KEY.to_vec(), Some(watermark.encode())));
-                self.commit(Operation::Watermark(Box::new(watermark)), writes, clocks);
-            }
-            Stage::Folding(folding) if folding.is_whole() => {
-                let due = folding.batch().announce_due();
-                self.effects.extend(due.map(Effect::TickAt));
-            }
-            Stage::Folding(_) | Stage::Loading(_) if alive_due => self.commit_alive(clocks),
-            _ => {}
-        }
-    }
-
-    /// Gives a sign of life that says nothing of the table: a takeover or a repair may take longer than a
-    /// standby's patience.
-    fn commit_alive(&mut self, clocks: Clocks) {
-        let alive = vec![(ALIVE_KEY.to_vec(), Some(self.alive.clone()))];
-        self.commit(Operation::Alive, alive, clocks);
-    }
-
-    fn commit(&mut self, operation: Operation, writes: Vec<TableWrite>, clocks: Clocks) {
-        let lease = self.writer.begin(operation, clocks.now);
-        self.effects.push(Effect::Commit(lease, writes));
     }
 }

@@ -6,13 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::table::Watermark;
+use super::{Clocks, Effect, Projector, Stage, WATERMARK_INTERVAL};
+use crate::log::TableWrite;
+use crate::table::{ALIVE_KEY, WATERMARK_KEY, Watermark};
 
 /// A write without an answer for so long is lost: longer than any producer may take.
 const WRITE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Names one claim of the writer's role, so that what an earlier producer still had to say is recognised.
-/// Comes with [`Effect::Fence`](super::Effect::Fence) and [`Effect::Commit`](super::Effect::Commit), and goes
+/// Comes with [`Effect::Fence`] and [`Effect::Commit`], and goes
 /// back with their answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Lease(u64);
@@ -76,6 +78,42 @@ impl Writer {
     pub(super) fn overdue(&self, now: Instant) -> Option<Lease> {
         let overdue = self.under_way.as_ref().is_some_and(|(_, since)| now >= *since + WRITE_DEADLINE);
         overdue.then_some(self.lease)
+    }
+}
+
+impl Projector {
+    /// Writes what is due, one transaction at a time. Called after everything that may make something due.
+    pub(super) fn write(&mut self, clocks: Clocks) {
+        let written = self.writer.written();
+        let alive_due = clocks.now >= written + WATERMARK_INTERVAL;
+        match &mut self.stage {
+            _ if self.writer.is_busy() => {}
+            Stage::Folding(folding) if folding.is_due(written, clocks.now) => {
+                // Rows and watermark are of the same moment: nothing is folded between these two lines.
+                let watermark = folding.watermark(&self.settings.projector, clocks.wall);
+                let mut writes = folding.batch().take();
+                writes.push((WATERMARK_KEY.to_vec(), Some(watermark.encode())));
+                self.commit(Operation::Watermark(Box::new(watermark)), writes, clocks);
+            }
+            Stage::Folding(folding) if folding.is_whole() => {
+                let due = folding.batch().announce_due();
+                self.effects.extend(due.map(Effect::TickAt));
+            }
+            Stage::Folding(_) | Stage::Loading(_) if alive_due => self.commit_alive(clocks),
+            _ => {}
+        }
+    }
+
+    /// Gives a sign of life that says nothing of the table: a takeover or a repair may take longer than a
+    /// standby's patience.
+    pub(super) fn commit_alive(&mut self, clocks: Clocks) {
+        let alive = vec![(ALIVE_KEY.to_vec(), Some(self.alive.clone()))];
+        self.commit(Operation::Alive, alive, clocks);
+    }
+
+    fn commit(&mut self, operation: Operation, writes: Vec<TableWrite>, clocks: Clocks) {
+        let lease = self.writer.begin(operation, clocks.now);
+        self.effects.push(Effect::Commit(lease, writes));
     }
 }
 

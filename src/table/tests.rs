@@ -1,4 +1,5 @@
 use super::*;
+use crate::record::Position;
 
 fn row(range: &str, command: u64, expires_at: Option<i64>) -> Row {
     let expires_at = expires_at.map(Timestamp::from_millis);
