@@ -91,6 +91,8 @@ impl EndProof {
 #[derive(Debug, Default)]
 pub struct EndsQuestion {
     asked: Option<(Topic, Instant)>,
+    /// Since when there is a question without an answer, be it asked once or several times.
+    unanswered: Option<Instant>,
     /// The next time, for the topic that was asked about last; for the other one it is due at once.
     due: Option<(Topic, Instant)>,
 }
@@ -103,12 +105,13 @@ impl EndsQuestion {
             return None;
         }
         self.asked = Some((topic, now));
+        self.unanswered.get_or_insert(now);
         self.due = Some((topic, now + ENDS_INTERVAL));
         Some(Request::Ask(Question::Ends(topic)))
     }
 
     /// Forgets the question that is under way; the next one keeps its time, so that a reader which is
-    /// replaced again and again does not become a loop.
+    /// replaced again and again does not become a loop. The client still owes an answer.
     pub fn forget(&mut self) {
         self.asked = None;
     }
@@ -121,13 +124,19 @@ impl EndsQuestion {
     /// When the question was sent that this answers; none if it is no answer to it.
     pub fn answered(&mut self, answer: &Answer) -> Option<Instant> {
         let (Answer::Ends(topic, _) | Answer::Failed(Question::Ends(topic), _)) = answer else { return None };
-        self.asked.take_if(|(asked, _)| asked == topic).map(|(_, since)| since)
+        let (_, asked) = self.asked.take_if(|(asked, _)| asked == topic)?;
+        self.unanswered = None;
+        Some(asked)
     }
 
     /// Whether the client must be replaced, because it owes an answer for [`ANSWER_DEADLINE`]; says so once,
     /// and the question is then due again.
     pub fn is_overdue(&mut self, now: Instant) -> bool {
-        self.asked.take_if(|(_, since)| now >= *since + ANSWER_DEADLINE).is_some()
+        let overdue = self.unanswered.take_if(|since| now >= *since + ANSWER_DEADLINE).is_some();
+        if overdue {
+            self.asked = None;
+        }
+        overdue
     }
 }
 

@@ -267,7 +267,7 @@ impl Feed {
                 Ok(Next::Nothing)
             }
             Answer::Failed(Question::RecordAt(_), _) => {
-                self.anchor.ask_again();
+                self.anchor.failed(now);
                 Ok(Next::Nothing)
             }
             _ => Ok(Next::Nothing),
@@ -292,7 +292,14 @@ impl AnchorWatch {
         vec![Request::Ask(Question::RecordAt(watched.offset))]
     }
 
-    /// Asks for the same record again soon: it must not get away because one answer failed.
+    /// Asks for the same record again after a while: it must not get away because one answer failed.
+    fn failed(&mut self, now: Instant) {
+        if self.asked.take().is_some() {
+            (self.checked, self.records_since) = (Some(now), true);
+        }
+    }
+
+    /// Asks for the same record again at once, because the client that would have answered is gone.
     fn ask_again(&mut self) {
         if self.asked.take().is_some() {
             self.records_since = true;

@@ -62,6 +62,7 @@ use crate::snapshot::{Draft, Expiry, Snapshot};
 use crate::status::{Alarm, Degraded, Detail, Phase, Status};
 use crate::table::Anchor;
 use crate::topic_settings::SettingsWatch;
+use crate::unanswered::Unanswered;
 use crate::view::{RefusedCounts, View};
 
 /// A bootstrap that has read nothing for so long begins again.
@@ -173,6 +174,7 @@ pub struct Follower {
     session: Session,
     ends: EndsWatch,
     settings_watch: SettingsWatch,
+    unanswered: Unanswered,
     /// The waits between bootstraps.
     backoff: Backoff,
     /// What the event under way has asked for so far.
@@ -245,6 +247,7 @@ impl Follower {
             session: Session::default(),
             ends: EndsWatch::default(),
             settings_watch: SettingsWatch::default(),
+            unanswered: Unanswered::default(),
             backoff,
             effects: Vec::new(),
         }
@@ -334,16 +337,17 @@ impl Follower {
         if let Some(ends) = self.ends.answered(&answer, clocks.now) {
             self.note_ends(ends, clocks.now);
         }
-        if let Answer::Failed(_, reason) = &answer {
-            self.detail.message = Some(reason.clone());
-        }
+        self.unanswered.note(&answer);
         self.settings_watch.answered(&answer, clocks.now);
         // Settings that were good may be found wrong while the first bootstrap is under way: it is given up.
         if self.must_not_begin() && !matches!(self.stage, Stage::Waiting(_)) {
             self.close_readers();
             self.stage = Stage::Waiting(Some(clocks.now));
         }
-        self.begin_if_due(clocks);
+        if matches!(self.stage, Stage::Waiting(_)) {
+            // What begins now asks for itself: an answer from before is none to that.
+            return self.begin_if_due(clocks);
+        }
         let Stage::Reading(reading) = &mut self.stage else { return };
         match reading.feed.answered(&answer, self.ends.position_asked(), clocks.now) {
             Ok(Next::Nothing) => {}
@@ -428,6 +432,7 @@ impl Follower {
     /// Gives up what is under way, and says why; what is served stays.
     fn stumble(&mut self, trouble: Trouble, clocks: Clocks) {
         self.close_readers();
+        self.unanswered.forget();
         let mut wait = Some(self.backoff.wait());
         self.detail.phase = if self.draft.is_some() { Phase::Following } else { Phase::Connecting };
         self.detail.message = Some(match trouble {
@@ -458,6 +463,7 @@ impl Follower {
     fn enter(&mut self, phase: Phase, stage: Stage) {
         self.detail.phase = phase;
         self.detail.records_read = 0;
+        self.unanswered.forget();
         self.stage = stage;
     }
 

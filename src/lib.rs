@@ -56,4 +56,5 @@ pub mod snapshot;
 pub mod status;
 pub mod table;
 pub mod topic_settings;
+pub mod unanswered;
 pub mod view;

@@ -105,10 +105,25 @@ pub enum Answer {
     RecordAt(Offset, Option<Record>),
     /// To [`Question::Identity`].
     Identity(Identity),
-    /// To [`Question::TopicSettings`]: if they are not, what is wrong and how to mend it.
+    /// To [`Question::TopicSettings`]: if they must not be so, what is wrong and how to mend it. What should
+    /// be otherwise but may stay, and that we may not look, is no reason to stop: a log that finds that
+    /// answers `Ok` and tells of it itself.
     TopicSettings(Result<(), String>),
     /// No answer could be had, for the reason given.
     Failed(Question, String),
+}
+
+impl Answer {
+    /// What was asked.
+    pub const fn question(&self) -> Question {
+        match self {
+            Self::Ends(topic, _) => Question::Ends(*topic),
+            Self::RecordAt(offset, _) => Question::RecordAt(*offset),
+            Self::Identity(_) => Question::Identity,
+            Self::TopicSettings(_) => Question::TopicSettings,
+            Self::Failed(question, _) => *question,
+        }
+    }
 }
 
 /// What a state machine hears of a log.

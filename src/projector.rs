@@ -59,6 +59,7 @@ use crate::ends::EndsQuestion;
 use crate::log::{self, Answer, ReadEvent, Request, Session, TableWrite, Topic, WriteError};
 use crate::record::{Offset, Timestamp};
 use crate::topic_settings::SettingsWatch;
+use crate::unanswered::Unanswered;
 
 /// A transaction takes no further command once it changes so many rows …
 pub const TRANSACTION_ROWS_MAX: usize = 50_000;
@@ -224,6 +225,9 @@ pub struct Projector {
     session: Session,
     ends: EndsQuestion,
     settings_watch: SettingsWatch,
+    unanswered: Unanswered,
+    /// The newest difficulty that is not a question without an answer.
+    difficulty: Option<String>,
     writer: Writer,
     /// The watermark that was the newest when the role was last claimed.
     claimed: Option<Offset>,
@@ -276,6 +280,8 @@ impl Projector {
             session: Session::default(),
             ends: EndsQuestion::default(),
             settings_watch: SettingsWatch::default(),
+            unanswered: Unanswered::default(),
+            difficulty: None,
             writer: Writer::new(now),
             claimed: None,
             claims: 0,
@@ -325,7 +331,7 @@ impl Projector {
             }
             Event::Stop => self.stop(clocks),
         }
-        self.status.note_settings(self.settings_watch.refused());
+        self.report();
         std::mem::take(&mut self.effects)
     }
 
@@ -353,6 +359,7 @@ impl Projector {
         if overdue {
             self.settings_watch.ask_again();
         }
+        self.request(overdue.then_some(Request::RenewQuestioner));
         let mut requests = Vec::new();
         let topic = match &mut self.stage {
             Stage::Standby(standby) => {
@@ -373,7 +380,6 @@ impl Projector {
         };
         requests.extend(self.settings_watch.ask(now));
         requests.extend(self.ends.ask(topic, now));
-        self.request(overdue.then_some(Request::RenewQuestioner));
         self.request(requests);
     }
 
@@ -385,7 +391,7 @@ impl Projector {
         }
         match self.patience.tick(clocks.now) {
             Some(Overdue::Role) => {
-                self.status.message = Some("nothing came of the log for 60 s: gave up the role".to_owned());
+                self.difficulty = Some("nothing came of the log for 60 s: gave up the role".to_owned());
                 self.stand_by(clocks);
             }
             Some(Overdue::Reader) => self.read_anew(clocks),
@@ -396,7 +402,7 @@ impl Projector {
     /// Hands what a reader reports to the stage that asked for it.
     fn read(&mut self, topic: Topic, event: ReadEvent, clocks: Clocks) {
         if let ReadEvent::Failed(reason) = &event {
-            self.status.message = Some(reason.clone());
+            self.difficulty = Some(reason.clone());
         }
         match (&mut self.stage, topic) {
             (Stage::Standby(standby), Topic::Table) => {
@@ -466,9 +472,7 @@ impl Projector {
     fn answered(&mut self, answer: &Answer, clocks: Clocks) {
         let asked = self.ends.answered(answer);
         self.settings_watch.answered(answer, clocks.now);
-        if let Answer::Failed(_, reason) = answer {
-            self.status.message = Some(reason.clone());
-        }
+        self.unanswered.note(answer);
         match &mut self.stage {
             Stage::Standby(standby) => {
                 standby.answered(answer, clocks.now);
@@ -479,7 +483,7 @@ impl Projector {
                 let next = folding.answered(answer, asked, clocks.now);
                 if folding.proven() != proven {
                     self.patience.progress(clocks.now);
-                    self.status.message = None;
+                    self.difficulty = None;
                 }
                 self.follow(next, clocks);
             }

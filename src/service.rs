@@ -190,8 +190,13 @@ impl Service {
         };
         let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
         announce(&server, directory);
-        let log = EmbeddedLog::open(directory)?;
-        let log = Arc::clone(opening.0.get_or_init(|| log));
+        let log = match EmbeddedLog::open(directory) {
+            Ok(log) => Arc::clone(opening.0.get_or_init(|| log)),
+            Err(error) => {
+                server.shutdown(Duration::ZERO);
+                return Err(error.into());
+            }
+        };
         let driver = Driver::start(follower, Arc::clone(&log) as _, publisher, position, status)?;
         Ok(Self { server, driver, log, _data: data })
     }

@@ -192,9 +192,18 @@ mod tests {
         let phases = [Phase::Connecting, Phase::Loading, Phase::CatchingUp, Phase::Following, Phase::Alarm];
         let words = ["connecting", "loading", "catching_up", "following", "alarm"];
         assert_eq!(phases.map(Phase::word), words);
-        let degraded = [Degraded::FutureCommand(Offset::new(1)), Degraded::OpenTransaction, Degraded::Gap];
-        assert_eq!(degraded.map(Degraded::word), ["future_command", "open_transaction", "gap"]);
-        assert_eq!(Alarm::AnotherLog.word(), "another_log");
+        let degraded = [
+            Degraded::FutureCommand(Offset::new(1)),
+            Degraded::OpenTransaction,
+            Degraded::Gap,
+            Degraded::TopicSettings,
+        ];
+        let words = ["future_command", "open_transaction", "gap", "topic_settings"];
+        assert_eq!(degraded.map(Degraded::word), words);
+        assert_eq!(
+            [Alarm::AnotherLog, Alarm::TopicSettings].map(Alarm::word),
+            ["another_log", "topic_settings"]
+        );
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl SettingsWatch {
                 self.known = Known::Refused(reason.clone());
                 REFUSED_INTERVAL
             }
-            Answer::Failed(Question::TopicSettings, _) => FAILED_INTERVAL,
+            Answer::Failed(Question::TopicSettings, _) => match self.known {
+                Known::Nothing => FAILED_INTERVAL,
+                Known::Good | Known::Refused(_) => REFUSED_INTERVAL,
+            },
             _ => return,
         };
         (self.under_way, self.due) = (false, Some(now + wait));

@@ -27,7 +27,7 @@ use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::list::{BadLine, List, ListFormat};
 use crate::cli::output::{Format, Output, counted, exact, note};
-use crate::cli::write::{CommandArgs, Mode, Verdict, Width, Writer};
+use crate::cli::write::{CommandArgs, Mode, Refused, Verdict, Width, Writer};
 use crate::command::{Action, Command};
 use crate::http::GROUP_COMMANDS_MAX;
 use crate::record::Position;
@@ -68,8 +68,9 @@ struct Tally {
     position: Option<Position>,
     rows_changed: u128,
     addresses_changed: u128,
-    /// How many commands would be refused, each group judged alone; known of a dry run only.
-    would_be_refused: u64,
+    /// How many commands were or would be refused, each group of a dry run judged alone. Of what is written it
+    /// is known of the last group only, because only that one is waited for.
+    refused: u64,
 }
 
 /// Blacklists every range of a file, for ever.
@@ -92,7 +93,7 @@ pub fn run(args: &ImportArgs, target: &Target) -> Result<Exit, Failure> {
     let mut output = Output::lock();
     output.line(show(&tally, mode, args.json.into()))?;
     output.flush()?;
-    Ok(if tally.would_be_refused > 0 { Exit::Refused } else { Exit::Done })
+    Ok(if tally.refused > 0 { Exit::Refused } else { Exit::Done })
 }
 
 impl ImportArgs {
@@ -214,10 +215,7 @@ impl Tally {
         self.rows_changed += verdict.rows_changed.unwrap_or_default();
         self.addresses_changed =
             self.addresses_changed.saturating_add(verdict.addresses_changed.unwrap_or_default());
-        // What is written is refused by an answer; only of a repetition might the fold count duplicates.
-        if let Some(refused) = verdict.refused.as_ref().filter(|_| verdict.is_dry()) {
-            self.would_be_refused += refused.failures();
-        }
+        self.refused += verdict.refused.as_ref().map_or(0, Refused::failures);
     }
 }
 
@@ -246,14 +244,13 @@ fn progress(commands: usize) -> ProgressBar {
 /// The result in one line. The groups of a dry run are each judged against the list as it is, so that their
 /// sum counts twice what two of them would change.
 fn show(tally: &Tally, mode: Mode, format: Format) -> String {
-    let Tally { ranges, lines_skipped, groups, position, rows_changed, addresses_changed, would_be_refused } =
-        *tally;
+    let Tally { ranges, lines_skipped, groups, position, rows_changed, addresses_changed, refused } = *tally;
     if format == Format::Json {
         let dry = |count| (mode == Mode::DryRun).then(|| exact(count));
         return json!({
             "ranges": ranges, "lines_skipped": lines_skipped, "groups": groups, "position": position,
             "rows_changed": dry(rows_changed), "addresses_changed": dry(addresses_changed),
-            "refused": dry(would_be_refused.into()),
+            "refused": refused,
         })
         .to_string();
     }
@@ -263,13 +260,16 @@ fn show(tally: &Tally, mode: Mode, format: Format) -> String {
     let rows = counted(rows_changed, "row", "rows");
     let addresses = counted(addresses_changed, "address", "addresses");
     match (mode, position) {
-        (Mode::DryRun, _) if would_be_refused > 0 => format!(
-            "would not import {ranges} {in_groups}, each judged alone: {would_be_refused} would be refused; \
-             the rest alone would change {rows}, {addresses}"
+        (Mode::DryRun, _) if refused > 0 => format!(
+            "{ranges} {in_groups}, each judged alone: {refused} would be refused, and an import ends before the \
+             first group with one; the rest alone would change {rows}, {addresses}"
         ),
         (Mode::DryRun, _) => {
             format!("would import {ranges} {in_groups}, each judged alone: change {rows}, {addresses}")
         }
+        (_, Some(position)) if refused > 0 => format!(
+            "imported {ranges} {in_groups}; position {position}; {refused} of the last group had no effect"
+        ),
         (_, Some(position)) => format!("imported {ranges} {in_groups}; position {position}"),
         (_, None) => format!("imported {ranges} {in_groups}"),
     }

@@ -157,7 +157,8 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// How many commands are a failure: one that is in the log already is none.
+    /// How many commands are a failure: one that is in the log already is none, and of a group the service
+    /// does not count it.
     pub fn failures(&self) -> u64 {
         match self {
             Self::Only(word) => u64::from(word != Refusal::Duplicate.word()),

@@ -34,8 +34,8 @@ impl Follower {
         }
     }
 
-    /// Writes the status anew if it changed. The phase of an alarm and refused settings are put over a copy,
-    /// so that what they hide is back as soon as they end.
+    /// Writes the status anew if it changed. The phase of an alarm, refused settings and unanswered questions
+    /// are put over a copy, so that what they hide is back as soon as they end.
     pub(super) fn report(&mut self) {
         let totals = self.served.totals();
         self.detail.position = totals.position;
@@ -46,6 +46,10 @@ impl Follower {
             self.detail.records_read = loading.records_read();
         }
         let mut shown = self.detail.clone();
+        // Why the phase is what it is says more than what could not be found out since.
+        if shown.message.is_none() {
+            shown.message = self.unanswered.reason().map(str::to_owned);
+        }
         if let Some(reason) = self.settings_watch.refused() {
             show_refused_settings(&mut shown, reason);
         }

@@ -108,6 +108,8 @@ pub(super) async fn commands(
     let asked = Asked::parse(head)?;
     let body = request::body(&worker.bodies, body, BODY_BYTES_MAX).await?;
     let group = group::parse(head, &body, asked.key.as_deref())?;
+    // Its bytes count for as long as they are held, and what follows may wait for the log.
+    drop(body);
     // Without a snapshot the view is empty too: it knows neither which ids are carried nor what is too much.
     worker.with_snapshot(|_| ()).ok_or_else(Problem::not_ready)?;
     if asked.dry_run {
@@ -279,12 +281,13 @@ impl Size {
         if group.len() == 1 { Self::One } else { Self::Several }
     }
 
-    /// `refused` in an answer: of one command a word or null, of several a count.
+    /// `refused` in an answer: of one command a word or null, of several a count. Duplicates do not count,
+    /// because a repetition must look like success; of one command the word says enough.
     fn refused(self, outcomes: &[Outcome]) -> Value {
         let mut reasons = outcomes.iter().filter_map(|outcome| outcome.refused);
         match self {
             Self::One => reasons.next().map(Refusal::word).into(),
-            Self::Several => reasons.count().into(),
+            Self::Several => reasons.filter(|reason| *reason != Refusal::Duplicate).count().into(),
         }
     }
 }

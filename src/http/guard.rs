@@ -54,7 +54,7 @@ pub struct Token(String);
 impl Token {
     /// Reads the token of a data directory, or makes one if there is none yet, readable by its owner only.
     ///
-    /// Two processes must not do this at once; the lock of the embedded log in the same directory sees to it.
+    /// Two processes must not do this at once; the service holds the lock of the directory before it does.
     ///
     /// # Errors
     /// [`Io`](TokenError::Io) when the file can't be read or written; [`Invalid`](TokenError::Invalid) when

@@ -15,9 +15,9 @@
 //! before its time. A header that arrives whole, and is answered at once, never moves it: by the time of the
 //! look the stage is Idle again, with a deadline later than the alarm.
 //!
-//! A request has no limit here, because the body and the log that it may wait for have limits of their own.
-//! The attack that this guards against is the slow one: many connections that send a header byte by byte, or
-//! never read their answers, and so take every place.
+//! A request has no limit here, unless its answer sets one, because the body and the log that it may wait for
+//! have limits of their own. The attack that this guards against is the slow one: many connections that send a
+//! header byte by byte, or never read their answers, and so take every place.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -1,5 +1,6 @@
 //! What a projector says of itself.
 
+use super::Projector;
 use crate::record::{Offset, Position};
 use crate::status::Degraded;
 use crate::table::{Fingerprint, Watermark};
@@ -81,16 +82,18 @@ pub struct Status {
     pub message: Option<String>,
 }
 
-impl Status {
-    /// Notes what is wrong with the settings of the topics. A projector that works goes on.
-    pub(super) fn note_settings(&mut self, refused: Option<&str>) {
-        let refused = refused.filter(|_| self.role == Role::Active);
-        self.degraded = refused.map(|_| Degraded::TopicSettings);
-        if let Some(reason) = refused {
-            self.message.get_or_insert_with(|| reason.to_owned());
-        }
+impl Projector {
+    /// Says what stands in the way. A projector that works goes on though the topics are not set as they must
+    /// be; one that does not says why, which is not to be hidden by what could not be found out since.
+    pub(super) fn report(&mut self) {
+        let refused = self.settings_watch.refused().filter(|_| self.status.role == Role::Active);
+        self.status.degraded = refused.map(|_| Degraded::TopicSettings);
+        let message = self.difficulty.as_deref().or(refused).or(self.unanswered.reason());
+        self.status.message = message.map(str::to_owned);
     }
+}
 
+impl Status {
     /// Takes over what a watermark says.
     pub(super) fn note(&mut self, watermark: &Watermark) {
         self.position = watermark.position;
@@ -115,6 +118,7 @@ mod tests {
             (Reason::Gap, "gap"),
             (Reason::Unrepairable, "unrepairable"),
             (Reason::FutureCommand(Offset::new(1)), "future_command"),
+            (Reason::TopicSettings, "topic_settings"),
         ];
         for (reason, word) in reasons {
             assert_eq!(reason.word(), word);

@@ -36,8 +36,9 @@ impl Projector {
         let jitter = self.settings.takeover_after.mul_f64(TAKEOVER_JITTER_MAX * self.random.f64());
         let takeover_after = self.settings.takeover_after + jitter;
         self.stage = Stage::Standby(Box::new(Standby::new(takeover_after, self.claimed, clocks.now)));
-        // They are judged before each takeover, as they are now and not as they were.
+        // They are judged before each takeover, as they were found since, at most an hour ago.
         self.settings_watch.forget();
+        self.unanswered.forget();
         self.open(Topic::Table, Position::START);
         self.ask(clocks.now);
     }
@@ -56,7 +57,10 @@ impl Projector {
         }
         match standby.verdict(&self.settings_watch, clocks.now) {
             Verdict::Unknown => return,
-            Verdict::Wait => self.status.role = Role::Standby,
+            Verdict::Wait => {
+                self.status.role = Role::Standby;
+                self.difficulty = None;
+            }
             Verdict::TakeOver => {
                 // One release is one invitation: should this claim fail, the same watermark gives no second.
                 self.claimed = standby.watermark_offset();
@@ -115,7 +119,7 @@ impl Projector {
     /// Goes on from what the table holds, once the log is known to be the one it was made from.
     pub(super) fn begin_to_fold(&mut self, folding: Folding, clocks: Clocks) {
         if folding.is_repairing() {
-            self.status.message = Some("the table contradicts its watermark: repairing it".to_owned());
+            self.difficulty = Some("the table contradicts its watermark: repairing it".to_owned());
         }
         self.request([Request::Close(Topic::Table)]);
         self.stage = Stage::Folding(Box::new(folding));
@@ -126,7 +130,7 @@ impl Projector {
     ///
     /// A projector that was told to stop stops: whether its last transaction is in, the next one reads.
     pub(super) fn lost(&mut self, error: WriteError, clocks: Clocks) {
-        self.status.message = Some(error.to_string());
+        self.difficulty = Some(error.to_string());
         let told_to_stop = matches!(&self.stage, Stage::Folding(folding)
             if matches!(folding.farewell(), Some(Farewell::Stop)));
         match error {
@@ -158,7 +162,7 @@ impl Projector {
             Reason::Gap if repairing => Reason::Unrepairable,
             reason => reason,
         });
-        self.status.message = Some(halt.message);
+        self.difficulty = Some(halt.message);
         self.writer.drop_lease();
         self.close_readers();
         self.stage = Stage::Waiting(clocks.now + HALT_WAIT);

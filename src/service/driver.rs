@@ -108,7 +108,7 @@ impl Work {
     fn run(mut self, events: &Receiver<Message>) {
         let mut tick_at = Instant::now();
         loop {
-            // Nothing but the next tick bounds the wait, so that an idle sidecar wakes four times a second.
+            // Nothing but the next tick bounds the wait, so that this thread wakes four times a second when idle.
             let wait = tick_at.saturating_duration_since(Instant::now());
             let event = match events.recv_timeout(wait) {
                 Ok(Message::Event(event)) => event,

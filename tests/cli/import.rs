@@ -62,7 +62,7 @@ fn a_list_is_taken_whole_or_not_at_all() {
     );
     let output = run_at(&service, &["import", &list, "--skip-invalid", "--json"]);
     assert_eq!(code(&output), 0, "{output:?}");
-    let expected = json!({"ranges": 2, "lines_skipped": 2, "groups": 1, "position": 2, "rows_changed": null, "addresses_changed": null, "refused": null});
+    let expected = json!({"ranges": 2, "lines_skipped": 2, "groups": 1, "position": 2, "rows_changed": null, "addresses_changed": null, "refused": 0});
     assert_eq!(serde_json::from_str::<Value>(stdout(&output)).expect("JSON"), expected);
     assert!(stderr(&output).contains(&format!("{list}:2: ")));
 
@@ -162,8 +162,8 @@ fn a_dry_run_of_what_would_be_refused_ends_with_4() {
         let service = Service::tcp(script(last.clone()).into_iter().chain(script(last)));
         let output = run_at(&service, &["import", &list, "--dry-run"]);
         let told = format!(
-            "would not import 2001 ranges (0 lines skipped) in 3 groups, each judged alone: \
-             {refused} would be refused; the rest alone would change 9 rows, 27 addresses\n"
+            "2001 ranges (0 lines skipped) in 3 groups, each judged alone: {refused} would be refused, and an \
+             import ends before the first group with one; the rest alone would change 9 rows, 27 addresses\n"
         );
         assert_eq!((code(&output), stdout(&output)), (4, told.as_str()));
         let output = run_at(&service, &["import", &list, "--dry-run", "--json"]);

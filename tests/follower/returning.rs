@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use portcullis::follower::Source;
-use portcullis::log::memory::MemoryLog;
-use portcullis::log::{Event, ReadEvent, Request, Session, Topic};
+use portcullis::log::memory::{MemoryLog, Outage};
+use portcullis::log::{Event, Question, ReadEvent, Request, Session, Topic};
 use portcullis::record::{Offset, Position};
 use portcullis::status::{Degraded, Phase};
 
@@ -123,4 +123,29 @@ fn an_end_that_lags_behind_a_new_table_does_not_move_what_is_served() {
     assert_eq!((rig.detail().position, rig.view().position()), (Position::new(3), Position::new(3)));
     rig.settle();
     assert_eq!((rig.detail().position, rig.blacklisted("192.0.2.2")), (Position::new(5), Some(true)));
+}
+
+#[test]
+fn the_reason_of_a_stop_is_not_hidden_by_what_fails_later() {
+    let (log, mut rig) = stopped();
+    let reason = rig.detail().message.clone();
+    assert!(reason.as_deref().is_some_and(|reason| reason.contains("upgrade portcullis")));
+    log.set_outage(Outage::Down);
+    rig.seconds(5);
+    log.set_outage(Outage::Up);
+    rig.seconds(5);
+    assert_eq!(rig.detail().message, reason);
+}
+
+#[test]
+fn a_question_that_fails_for_ever_is_told_without_a_break_and_asked_seldom() {
+    let (_, mut rig) = following();
+    rig.seconds(3_599);
+    rig.port.failing = vec![Question::TopicSettings; 100];
+    rig.seconds(2);
+    for _ in 0..300 {
+        rig.seconds(1);
+        assert_eq!(rig.detail().message.as_deref(), Some("no answer this time"));
+    }
+    assert!((90..99).contains(&rig.port.failing.len()), "{} are left", rig.port.failing.len());
 }

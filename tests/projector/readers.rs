@@ -259,3 +259,17 @@ fn what_leaves_no_record_is_progress_too() {
     }
     assert_eq!((opened(&rig, Topic::Commands).len(), rig.role()), (1, Role::Active));
 }
+
+#[test]
+fn a_client_that_falls_silent_in_a_quiet_log_is_replaced_before_the_role_is_given_up() {
+    let log = projected();
+    let mut rig = Rig::active(&log);
+    rig.pass(seconds(3));
+    rig.port.questions_frozen = true;
+    let before = rig.port.requests.len();
+    rig.pass(seconds(34));
+    assert!(rig.port.requests[before..].contains(&Request::RenewQuestioner), "the client was kept");
+    rig.port.questions_frozen = false;
+    rig.pass(seconds(40));
+    assert_eq!(rig.role(), Role::Active, "{:?}", rig.projector.status());
+}
