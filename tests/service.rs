@@ -229,8 +229,8 @@ fn a_dry_run_says_what_the_write_would() {
     fs::write(&list, ranges).expect("written");
     let import = ["import", list.to_str().expect("UTF-8")];
     let dry = serving.run(&[&import[..], &["--dry-run"]].concat());
-    let told = "would not import 65 ranges (0 lines skipped) in 1 group, each judged alone: 2 would be refused; \
-                the rest alone would change 63 rows, 1056964608 addresses\n";
+    let told = "65 ranges (0 lines skipped) in 1 group, each judged alone: 2 would be refused, and an import ends \
+                before the first group with one; the rest alone would change 63 rows, 1056964608 addresses\n";
     assert_eq!((code(&dry), stdout(&dry)), (4, told));
     let real = serving.run(&import);
     assert_eq!((code(&real), stdout(&real)), (4, ""));
