@@ -150,7 +150,9 @@ pub enum Ends {
 /// let range: Range = "203.0.113.0-203.0.113.255".parse()?;
 /// assert_eq!(range.to_string(), "203.0.113.0/24"); // the shortest form
 /// assert_eq!(range.addresses(), 256);
-/// assert!(range.contains("203.0.113.7".parse()?));
+///
+/// let both = range.intersection("203.0.113.200-203.0.114.7".parse()?);
+/// assert_eq!(both, Some("203.0.113.200-203.0.113.255".parse()?));
 ///
 /// let error = "203.0.113.7/24".parse::<Range>().expect_err("it does not begin the prefix");
 /// assert_eq!(error.code(), "range_host_bits");
