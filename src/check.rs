@@ -17,13 +17,13 @@
 //! because its absence says something only then. Where nothing was folded yet there is no anchor to ask for,
 //! and where no table was read there is no name to compare.
 //!
-//! The caller sends what [`Check::questions`] returns, hands every answer to [`Check::answered`] and those to
-//! its own question for the ends to [`Check::ends`], until [`Check::passed`] or an error.
+//! The caller sends what [`Check::questions`] returns, asks for the ends itself, and hands every answer to
+//! [`Check::answered`], until that says [`Step::Passed`] or why not.
 
 use std::time::{Duration, Instant};
 
-use crate::log::{Answer, Ends, Identity, Question, Request};
-use crate::record::Position;
+use crate::log::{Answer, Ends, Identity, Question, Request, Topic};
+use crate::record::{Offset, Position, Record};
 use crate::table::Anchor;
 
 /// A log that ends before our position is another one, if it still does after so long …
@@ -59,6 +59,17 @@ pub struct Check {
     record_missing: bool,
     identity: Inquiry,
     expected: Option<Identity>,
+}
+
+/// What comes of an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Nothing yet.
+    Wait,
+    /// Send these.
+    Ask(Vec<Request>),
+    /// The log is the one.
+    Passed,
 }
 
 /// One thing to find out.
@@ -109,7 +120,7 @@ impl Check {
     }
 
     /// Whether the log is the one.
-    pub fn passed(&self) -> bool {
+    fn passed(&self) -> bool {
         self.ends_fit && self.record == Inquiry::Done && self.identity == Inquiry::Done
     }
 
@@ -138,7 +149,7 @@ impl Check {
     /// # Errors
     /// [`Trouble::Gap`] if the log begins behind what is needed, the anchor's record included;
     /// [`Trouble::AnotherLog`] if it ends before our position and goes on doing so.
-    pub fn ends(&mut self, ends: Ends, now: Instant) -> Result<(), Trouble> {
+    fn ends(&mut self, ends: Ends, now: Instant) -> Result<(), Trouble> {
         let (position, start, high) = (self.position, ends.start, ends.high);
         if position > high {
             let (since, answers) = self.beyond_end.get_or_insert((now, 0));
@@ -160,33 +171,19 @@ impl Check {
         Ok(())
     }
 
-    /// Judges every other answer; those to questions of others are passed over.
+    /// Judges an answer, and says what to do next; answers to questions of others are passed over. What failed
+    /// is asked again with the next [`questions`](Self::questions), not at once.
     ///
     /// # Errors
-    /// [`Trouble::AnotherLog`] if the name or the record is another one, or if the record is missing twice
-    /// although the ends fit.
-    pub fn answered(&mut self, answer: &Answer) -> Result<(), Trouble> {
+    /// [`Trouble::Gap`] and [`Trouble::AnotherLog`] for ends as said above; [`Trouble::AnotherLog`] if the name
+    /// or the record is another one, or if the record is missing twice although the ends fit.
+    pub fn answered(&mut self, answer: &Answer, now: Instant) -> Result<Step, Trouble> {
         match answer {
-            Answer::RecordAt(offset, record) => {
-                let Some(anchor) = self.anchor.filter(|anchor| anchor.offset == *offset) else {
-                    return Ok(());
-                };
-                match record {
-                    // Retention may have taken it since the ends were asked for: they are asked for again.
-                    None if !self.record_missing => {
-                        (self.record_missing, self.ends_fit, self.record) = (true, false, Inquiry::Due);
-                    }
-                    Some(record) if Anchor::of(record) == anchor => self.record = Inquiry::Done,
-                    // Another record, or none for a second time between ends that fit.
-                    _ => return Err(another_record(anchor)),
-                }
-            }
+            Answer::Ends(Topic::Commands, ends) => self.ends(*ends, now)?,
+            Answer::RecordAt(offset, record) => self.record(*offset, record.as_ref())?,
             Answer::Identity(found) => {
-                if let Some(expected) = self.expected.as_ref().filter(|expected| *expected != found) {
-                    return Err(Trouble::AnotherLog(format!(
-                        "the table was made from topic {} of cluster {}; this is {} of {}",
-                        expected.commands_topic, expected.cluster_id, found.commands_topic, found.cluster_id
-                    )));
+                if let Some(expected) = &self.expected {
+                    same_log(expected, found)?;
                 }
                 self.identity = Inquiry::Done;
             }
@@ -194,8 +191,40 @@ impl Check {
             Answer::Failed(Question::Identity, _) => self.identity.ask_again(),
             Answer::Ends(..) | Answer::TopicSettings(_) | Answer::Failed(..) => {}
         }
+        Ok(match answer {
+            _ if self.passed() => Step::Passed,
+            Answer::Failed(..) => Step::Wait,
+            _ => Step::Ask(self.questions()),
+        })
+    }
+
+    fn record(&mut self, offset: Offset, record: Option<&Record>) -> Result<(), Trouble> {
+        let Some(anchor) = self.anchor.filter(|anchor| anchor.offset == offset) else { return Ok(()) };
+        match record {
+            // Retention may have taken it since the ends were asked for: they are asked for again.
+            None if !self.record_missing => {
+                (self.record_missing, self.ends_fit, self.record) = (true, false, Inquiry::Due);
+            }
+            Some(record) if Anchor::of(record) == anchor => self.record = Inquiry::Done,
+            // Another record, or none for a second time between ends that fit.
+            _ => return Err(another_record(anchor)),
+        }
         Ok(())
     }
+}
+
+/// Whether a table was made from the log that is there.
+///
+/// # Errors
+/// [`Trouble::AnotherLog`] if it was not.
+pub fn same_log(made_from: &Identity, there: &Identity) -> Result<(), Trouble> {
+    if made_from == there {
+        return Ok(());
+    }
+    Err(Trouble::AnotherLog(format!(
+        "the table was made from topic {} of cluster {}; this is {} of {}",
+        made_from.commands_topic, made_from.cluster_id, there.commands_topic, there.cluster_id
+    )))
 }
 
 /// The trouble that the record at the anchor's offset is not the one it was.
@@ -209,7 +238,7 @@ pub fn another_record(anchor: Anchor) -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Offset, Record, Timestamp};
+    use crate::record::Timestamp;
 
     #[test]
     fn the_log_must_hold_the_record_of_the_anchor_and_all_that_will_be_read() {

@@ -21,7 +21,7 @@
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::check::{Check, Trouble, another_record};
+use crate::check::{Check, Step, Trouble, another_record};
 use crate::log::{Answer, Ends, Identity, Question, Request, Topic};
 use crate::record::{Position, Record};
 use crate::table::Anchor;
@@ -223,20 +223,15 @@ impl Feed {
             State::Reading => return self.answered_while_reading(answer, position_asked, now),
             State::Checking(check) => check,
         };
-        if let Answer::Ends(Topic::Commands, ends) = answer {
-            check.ends(*ends, now)?;
-        }
-        check.answered(answer)?;
-        if !check.passed() {
-            return Ok(match answer {
-                // What failed is asked again with the next tick, not at once.
-                Answer::Failed(..) => Next::Nothing,
-                _ => Next::Ask(check.questions()),
-            });
-        }
-        self.state = State::Reading;
-        self.anchor.checked = Some(now);
-        Ok(Next::Open(self.next))
+        Ok(match check.answered(answer, now)? {
+            Step::Wait => Next::Nothing,
+            Step::Ask(questions) => Next::Ask(questions),
+            Step::Passed => {
+                self.state = State::Reading;
+                self.anchor.checked = Some(now);
+                Next::Open(self.next)
+            }
+        })
     }
 
     /// What an answer says of a log that is being read already.

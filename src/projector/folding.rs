@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Repair};
 use super::{Halt, Reason, identity_of};
-use crate::check::{Check, Trouble};
+use crate::check::{Check, Step, Trouble};
 use crate::command::CommandError;
 use crate::ends::EndProof;
 use crate::log::{Answer, Identity, Request, Topic};
@@ -308,9 +308,6 @@ impl Folding {
     ) -> Result<Next, Trouble> {
         if let (Answer::Ends(Topic::Commands, ends), Some(asked)) = (answer, asked) {
             self.proof.answered(asked, *ends);
-            if let Some(check) = &mut self.check {
-                check.ends(*ends, now)?;
-            }
         }
         let next = self.judge(answer, now)?;
         self.prove();
@@ -320,17 +317,15 @@ impl Folding {
     /// Judges an answer by the check under way, and begins to read once it has passed.
     fn judge(&mut self, answer: &Answer, now: Instant) -> Result<Next, Trouble> {
         let Some(check) = &mut self.check else { return Ok(Next::Nothing) };
-        check.answered(answer)?;
-        if !check.passed() {
-            return Ok(match answer {
-                // What failed is asked again with the next tick, not at once.
-                Answer::Failed(..) => Next::Nothing,
-                _ => Next::Ask(check.questions()),
-            });
-        }
-        (self.check, self.checked) = (None, Some(now));
-        let opened = std::mem::replace(&mut self.reading, true);
-        Ok(if opened { Next::Nothing } else { Next::Open(self.next) })
+        Ok(match check.answered(answer, now)? {
+            Step::Wait => Next::Nothing,
+            Step::Ask(questions) => Next::Ask(questions),
+            Step::Passed => {
+                (self.check, self.checked) = (None, Some(now));
+                let opened = std::mem::replace(&mut self.reading, true);
+                if opened { Next::Nothing } else { Next::Open(self.next) }
+            }
+        })
     }
 
     /// Only a log that is known to be the one proves anything: another one may happen to be just as long.

@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Halt, Reason, identity_of};
-use crate::check::Check;
+use crate::check::same_log;
 use crate::log::{Answer, Identity, Question, ReadEvent, Request, Topic};
 use crate::record::{Offset, Position, Record};
 use crate::table::{TableError, WATERMARK_KEY, Watermark, WatermarkError};
@@ -143,8 +143,7 @@ impl Standby {
             Some((offset, Ok(watermark))) => (offset, watermark),
         };
         let Some(identity) = &self.identity else { return Verdict::Unknown };
-        let mut check = Check::new(Position::START, None, Position::START, Some(identity_of(watermark)));
-        if let Err(trouble) = check.answered(&Answer::Identity(identity.clone())) {
+        if let Err(trouble) = same_log(&identity_of(watermark), identity) {
             return Verdict::Halt(trouble.into());
         }
         if let Some(message) = settings.refused() {
