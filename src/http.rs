@@ -56,6 +56,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 pub use self::admin::{APPEND_MAX, GROUP_COMMANDS_MAX, SETTLE_MAX, WAIT_DEFAULT, WAIT_MAX};
+pub use self::answer::exact;
 use self::guard::{Hosts, Token};
 use self::listen::{Listener, Rights};
 pub use self::lookup::{ADMIN_BATCH_ADDRESSES_MAX, LOOKUP_BATCH_ADDRESSES_MAX, LOOKUP_BODY_BYTES_MAX};

@@ -12,10 +12,8 @@ use crate::cli::connect::{Intent, Target, ask};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::list::in_words;
 use crate::cli::output::{Format, Output};
+use crate::http::LOOKUP_BATCH_ADDRESSES_MAX;
 use crate::http::client::{Client, Request};
-
-/// The most addresses in one request: what every listener takes, because `--url` may name a lookup listener.
-const BATCH_ADDRESSES_MAX: usize = 4_096;
 
 /// The flags of `check`.
 #[derive(Args, Clone, Debug)]
@@ -50,7 +48,8 @@ pub fn run(args: &CheckArgs, target: &Target) -> Result<Exit, Failure> {
     let mut client = target.connect(Intent::Read)?;
     let mut output = Output::lock();
     let mut exit = Exit::Done;
-    for batch in args.addresses.chunks(BATCH_ADDRESSES_MAX) {
+    // What every listener takes, because `--url` may name a lookup listener.
+    for batch in args.addresses.chunks(LOOKUP_BATCH_ADDRESSES_MAX) {
         let blacklisted = check(&mut client, batch)?;
         for line in batch.iter().zip(&blacklisted) {
             output.line(show(line, args.json.into()))?;

@@ -26,11 +26,10 @@ use crate::config::{Environment, data_directory};
 use crate::http::ADMIN_SOCKET;
 use crate::http::client::{Client, ConnectError, Endpoint, Request, RequestError, Token};
 use crate::http::guard::TOKEN_FILE;
+use crate::http::settings::ADMIN_PORT;
 
 /// Where the service of the whole system has its socket, if it was given a runtime directory.
 const SYSTEM_DIRECTORY: &str = "/run/portcullis";
-/// The port where the admin listener is unless the configuration says otherwise.
-const ADMIN_PORT: u16 = 8182;
 
 /// The flags that say where the service is.
 #[derive(Args, Clone, Debug)]

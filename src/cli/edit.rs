@@ -18,10 +18,10 @@ use crate::address::Range;
 use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::list::in_words;
-use crate::cli::output::{Format, Output, counted, exact, note};
+use crate::cli::output::{Format, Output, counted, note};
 use crate::cli::write::{CommandArgs, Mode, Refused, Verdict, Writer};
 use crate::command::{Action, Command};
-use crate::http::GROUP_COMMANDS_MAX;
+use crate::http::{GROUP_COMMANDS_MAX, exact};
 use crate::record::Timestamp;
 
 /// The flags of `blacklist`.

@@ -26,10 +26,10 @@ use crate::address::Range;
 use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::list::{BadLine, List, ListFormat};
-use crate::cli::output::{Format, Output, counted, exact, note};
+use crate::cli::output::{Format, Output, counted, note};
 use crate::cli::write::{CommandArgs, Mode, Refused, Verdict, Width, Writer};
 use crate::command::{Action, Command};
-use crate::http::GROUP_COMMANDS_MAX;
+use crate::http::{GROUP_COMMANDS_MAX, exact};
 use crate::record::Position;
 use crate::view::is_too_wide;
 

@@ -3,8 +3,6 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
-use serde_json::Value;
-
 use crate::cli::failure::Failure;
 
 /// How results are written.
@@ -93,25 +91,4 @@ pub fn note(line: &str) {
 /// A number with its noun.
 pub fn counted(number: u128, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
-}
-
-/// A count as JSON holds it without loss: a string above 2^53.
-pub fn exact(count: u128) -> Value {
-    match u64::try_from(count) {
-        Ok(small) if small <= 1 << 53 => small.into(),
-        _ => count.to_string().into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_count_survives_json() {
-        assert_eq!(exact(1 << 53), json!(1_u64 << 53));
-        assert_eq!(exact((1 << 53) + 1), json!("9007199254740993"));
-    }
 }

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::answer::{Answer, Problem, json};
+use super::answer::{Answer, Problem, exact, json};
 use super::codes;
 use super::group::{self, Numbered};
 use super::guard::{self, Peer};
@@ -252,19 +252,11 @@ async fn dry_run(worker: &Worker, group: Vec<Numbered>) -> Answer {
     let addresses =
         outcomes.iter().fold(0_u128, |sum, outcome| sum.saturating_add(outcome.addresses_changed));
     let preview = Preview {
-        rows_changed: count(rows),
-        addresses_changed: count(addresses),
+        rows_changed: exact(rows),
+        addresses_changed: exact(addresses),
         refused: Size::of(&group).refused(&outcomes),
     };
     json(StatusCode::OK, &preview)
-}
-
-/// A number as JSON readers everywhere understand it: as a string where a float would not hold it.
-fn count(number: u128) -> Value {
-    match u64::try_from(number) {
-        Ok(number) if number <= 1 << 53 => number.into(),
-        _ => number.to_string().into(),
-    }
 }
 
 /// Whether a request holds one command or several: of one, the reason of a refusal is told, of several
@@ -351,7 +343,7 @@ async fn applied(worker: &Worker, asked: &Asked, offsets: &[Offset], size: Size)
     let Some(outcomes) = outcomes else {
         return AppliedYet::Applied { changed: Value::Null, refused: Value::Null };
     };
-    let changed = count(outcomes.iter().map(|outcome| u128::from(outcome.rows_changed)).sum());
+    let changed = exact(outcomes.iter().map(|outcome| u128::from(outcome.rows_changed)).sum());
     AppliedYet::Applied { changed, refused: size.refused(&outcomes) }
 }
 
@@ -378,17 +370,5 @@ impl AppliedYet {
             Self::TimeRanOut => json(StatusCode::ACCEPTED, &written),
             Self::Applied { changed, refused } => json(status, &Shape { written, changed, refused }),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_count_is_a_string_where_a_float_would_not_hold_it() {
-        assert_eq!(count(1 << 53), Value::from(1_u64 << 53));
-        assert_eq!(count((1 << 53) + 1), Value::from("9007199254740993"));
-        assert_eq!(count(u128::MAX), Value::from(u128::MAX.to_string()));
     }
 }

@@ -18,6 +18,7 @@ use hyper::body::{Frame, SizeHint};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::codes::{self, ErrorCode};
@@ -162,6 +163,14 @@ pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Body) 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(value).expect("an answer holds nothing that JSON cannot");
     answer(status, JSON, Body::whole(body))
+}
+
+/// A count as JSON readers everywhere understand it: above 2^53, which a float would not hold, as a string.
+pub fn exact(count: u128) -> Value {
+    match u64::try_from(count) {
+        Ok(small) if small <= 1 << 53 => small.into(),
+        _ => count.to_string().into(),
+    }
 }
 
 /// Notes the position that the answer was made from.
@@ -316,6 +325,13 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+
+    #[test]
+    fn a_count_is_a_string_where_a_float_would_not_hold_it() {
+        assert_eq!(exact(1 << 53), Value::from(1_u64 << 53));
+        assert_eq!(exact((1 << 53) + 1), Value::from("9007199254740993"));
+        assert_eq!(exact(u128::MAX), Value::from(u128::MAX.to_string()));
+    }
 
     #[tokio::test]
     async fn a_body_in_pieces_gives_its_place_back_with_its_last_one() {

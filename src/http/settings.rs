@@ -13,6 +13,9 @@ use std::str::FromStr;
 use nix::unistd::{Gid, Group};
 use serde::Deserialize;
 
+/// The port of the admin listener unless the settings name another one.
+pub const ADMIN_PORT: u16 = 8182;
+
 /// One place to listen on: a TCP address, or `unix:` and the path of a socket.
 ///
 /// ```
@@ -136,7 +139,7 @@ impl AdminSettings {
 impl Default for AdminSettings {
     fn default() -> Self {
         Self {
-            listen: vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8182)))],
+            listen: vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT)))],
             socket_mode: SocketMode::default(),
             socket_group: None,
             allow_remote: false,
