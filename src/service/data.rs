@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::ServeError;
+use crate::log::embedded::OpenError;
 
 /// The file whose lock says that the directory is in use. It stays behind, empty; only its lock counts, which
 /// ends with the process, however that ends.
@@ -35,10 +36,7 @@ impl DataDirectory {
         let lock = lock.map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { _locked: lock }),
-            Err(TryLockError::WouldBlock) => Err(ServeError::Unavailable(format!(
-                "another process uses the data directory {}: stop it, or name another directory",
-                path.display()
-            ))),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { directory: path.to_owned() }.into()),
             Err(TryLockError::Error(error)) => Err(unusable(error)),
         }
     }
