@@ -15,7 +15,8 @@
 //! sends people to the documentation. What the types can't say is checked by [`Config::check`], which the
 //! command line calls again after its own flags have overridden the file.
 //!
-//! The sections themselves stand with what they set: [`http::settings`](crate::http::settings) has most.
+//! The sections themselves stand with what they set: [`http::settings`](crate::http::settings) and
+//! [`log::settings`](crate::log::settings) have most.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -29,7 +30,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use crate::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
-use crate::record::Offset;
+use crate::log::settings::{LogSettings, Wrong};
 
 /// The most threads that answer lookups; a number above it is taken for a typing mistake.
 pub const WORKERS_MAX: usize = 256;
@@ -75,28 +76,6 @@ impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
         Self(variables.into_iter().collect())
     }
-}
-
-/// Where the commands log is kept.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum LogKind {
-    /// In one file in the data directory.
-    #[default]
-    Embedded,
-}
-
-/// The `[log]` section.
-///
-/// `skip_offsets` is part of the fold: with other offsets the same commands make another view.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogSettings {
-    /// Where the commands log is kept.
-    pub kind: LogKind,
-    /// Commands that every reader of this log is told to pass over; by default none. It is the way past a
-    /// command of a later release, which would otherwise stop the fold.
-    pub skip_offsets: Vec<Offset>,
 }
 
 /// All that the service is told.
@@ -175,7 +154,7 @@ impl Config {
         })?;
         config
             .check()
-            .map_err(|fault| at(key_place(text, fault.key).unwrap_or_default(), fault.to_string()))?;
+            .map_err(|fault| at(key_place(text, &fault.key).unwrap_or_default(), fault.to_string()))?;
         Ok(config)
     }
 
@@ -196,21 +175,22 @@ impl Config {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn check(&self) -> Result<(), Fault> {
+        check_log(&self.log).map_err(|Wrong { key, reason }| Fault { key: format!("log.{key}"), reason })?;
         let workers = self.lookup.workers;
         if !(1..=WORKERS_MAX).contains(&workers) {
             let reason = format!("{workers} is not a number of threads from 1 to {WORKERS_MAX}");
-            return Err(Fault { key: "lookup.workers", reason });
+            return Err(Fault::new("lookup.workers", reason));
         }
         check_listen("lookup.listen", &self.lookup.listen, &[])?;
         check_listen("admin.listen", &self.admin.listen, &self.lookup.listen)?;
         self.check_remote()?;
-        self.admin.group().map_err(|reason| Fault { key: "admin.socket_group", reason })?;
+        self.admin.group().map_err(|reason| Fault::new("admin.socket_group", reason))?;
         match self.http.wrong_host() {
             Some(host) => {
                 let reason = format!(
                     "`{host}` is not the name or address of a host, without scheme, brackets and port"
                 );
-                Err(Fault { key: "http.hosts", reason })
+                Err(Fault::new("http.hosts", reason))
             }
             None => Ok(()),
         }
@@ -222,24 +202,38 @@ impl Config {
             Some(listen) => {
                 let reason =
                     format!("other hosts reach {listen}; if that is wanted, set allow_remote = true");
-                Err(Fault { key: "admin.listen", reason })
+                Err(Fault::new("admin.listen", reason))
             }
             None => Ok(()),
         }
     }
 }
 
+/// Refuses a log that can't be reached as it is described. Kafka is not asked for that.
+fn check_log(log: &LogSettings) -> Result<(), Wrong> {
+    match log.kafka()? {
+        None => Ok(()),
+        #[cfg(feature = "kafka")]
+        Some(settings) => crate::log::kafka::KafkaLog::new(settings).map(drop),
+        #[cfg(not(feature = "kafka"))]
+        Some(_) => Err(Wrong {
+            key: "kind".to_owned(),
+            reason: "this program was built without Kafka; build it with its default features".to_owned(),
+        }),
+    }
+}
+
 /// Refuses an empty list, and a place that stands twice in it or in `others`. Port 0 may: each time it is
 /// another port.
-fn check_listen(key: &'static str, listen: &[Listen], others: &[Listen]) -> Result<(), Fault> {
+fn check_listen(key: &str, listen: &[Listen], others: &[Listen]) -> Result<(), Fault> {
     if listen.is_empty() {
-        return Err(Fault { key, reason: "the list is empty; name at least one place".to_owned() });
+        return Err(Fault::new(key, "the list is empty; name at least one place".to_owned()));
     }
     let any_port = |place: &Listen| matches!(place, Listen::Tcp(address) if address.port() == 0);
     let mut seen: Vec<&Listen> = others.iter().collect();
     for place in listen {
         if seen.contains(&place) && !any_port(place) {
-            return Err(Fault { key, reason: format!("{place} stands twice") });
+            return Err(Fault::new(key, format!("{place} stands twice")));
         }
         seen.push(place);
     }
@@ -338,8 +332,14 @@ impl ConfigError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{key}: {reason}")]
 pub struct Fault {
-    key: &'static str,
+    key: String,
     reason: String,
+}
+
+impl Fault {
+    fn new(key: &str, reason: String) -> Self {
+        Self { key: key.to_owned(), reason }
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@
 //! mind need not wait for what is still under way.
 
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod settings;
 
 use std::time::Duration;
 
@@ -169,6 +172,12 @@ pub trait Log: Send + Sync {
 
     /// Makes a client that answers questions.
     fn questioner(&self) -> Box<dyn Questioner>;
+}
+
+/// A log that has a table, which can be written.
+pub trait TableLog: Log {
+    /// Makes a writer of the table, which has fenced nobody yet.
+    fn table_writer(&self) -> Box<dyn TableWriter>;
 }
 
 /// Reads one topic. Lives on a thread of its own.

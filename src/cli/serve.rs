@@ -18,8 +18,9 @@ use crate::http::client::Endpoint;
 use crate::http::settings::Listen;
 use crate::service::{self, ServeError};
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const LOGGED: &str = "info";
+/// What is logged unless `RUST_LOG` says otherwise. What librdkafka says of its connections is told by our own
+/// status, in one line and not once for each of its clients.
+const LOGGED: &str = "info,librdkafka=off";
 
 /// The flags of `serve`.
 #[derive(Args, Clone, Debug)]
