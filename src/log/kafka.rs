@@ -54,6 +54,11 @@ impl KafkaLog {
         Ok(Self { clients: Arc::new(clients) })
     }
 
+    /// The name of the table topic, if there is one.
+    pub fn table_topic(&self) -> Option<&str> {
+        self.clients.topic(Topic::Table)
+    }
+
     /// Takes commands into the log, on a thread that begins here.
     ///
     /// # Errors

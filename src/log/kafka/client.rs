@@ -1,5 +1,6 @@
 //! How the clients of librdkafka are set up: what is ours, what are only our defaults, what the user says.
 
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
@@ -24,7 +25,7 @@ pub(super) type Consumer = BaseConsumer<Reports>;
 
 /// What librdkafka would do otherwise takes long to notice a broker that is gone, and longer to return to it.
 /// The user may set others.
-const DEFAULTS: [(&str, &str); 7] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("client.id", "portcullis"),
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.timeout.ms", "5000"),
@@ -32,12 +33,15 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
     // Commands are small, and answered one by one.
     ("socket.nagle.disable", "true"),
-    // Each client is told all settings, also those of the other kinds.
-    ("log.configuration.warnings", "false"),
 ];
 
-const CONSUMER_DEFAULTS: [(&str, &str); 2] =
-    [("fetch.queue.backoff.ms", "5"), ("fetch.error.backoff.ms", "100")];
+const CONSUMER_DEFAULTS: [(&str, &str); 3] = [
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.error.backoff.ms", "100"),
+    // The end of a topic is told when a fetch comes back empty, so that a start takes this long at least. An
+    // idle sidecar sends a fetch as often.
+    ("fetch.wait.max.ms", "200"),
+];
 
 /// What makes a consumer deliver every committed record once, in order, or say that it can't. The defaults of
 /// two of these lose records, or deliver damaged ones, without an error.
@@ -49,6 +53,9 @@ const CONSUMER_OURS: [(&str, &str); 6] = [
     ("enable.auto.commit", "false"),
     ("allow.auto.create.topics", "false"),
 ];
+
+/// The table is read once, to its end, so that nothing is gained by waiting there.
+const TABLE_READER_OURS: [(&str, &str); 1] = [("fetch.wait.max.ms", "10")];
 
 /// A question is about one record at most, so that its consumer need not fetch ahead nor wait for more.
 const QUESTIONER_OURS: [(&str, &str); 3] =
@@ -90,11 +97,9 @@ impl Clients {
             config.set(key, value);
         }
         // … and together, because two may not fit: a mechanism without a password, a file that is not there.
-        let client = BaseConsumer::<Reports>::from_config_and_context(
-            &self.consumer(Isolation::Committed),
-            Reports::default(),
-        );
-        client.map(drop).map_err(|error| Wrong { key: "client".to_owned(), reason: why(&error) })
+        self.reader(Topic::Commands)
+            .map(drop)
+            .map_err(|error| Wrong { key: "client".to_owned(), reason: why(&error) })
     }
 
     /// The settings of every client, ours last so that nothing overrides them.
@@ -108,8 +113,8 @@ impl Clients {
         config
     }
 
-    fn consumer(&self, isolation: Isolation) -> ClientConfig {
-        let mut config = self.config(&CONSUMER_DEFAULTS, &CONSUMER_OURS);
+    fn consumer(&self, isolation: Isolation, ours: &[(&str, &str)]) -> ClientConfig {
+        let mut config = self.config(&CONSUMER_DEFAULTS, &[&CONSUMER_OURS, ours].concat());
         let level = match isolation {
             Isolation::Committed => "read_committed",
             Isolation::Uncommitted => "read_uncommitted",
@@ -119,17 +124,14 @@ impl Clients {
     }
 
     /// A consumer that reads a topic.
-    pub(super) fn reader(&self) -> Result<Consumer, KafkaError> {
-        Consumer::from_config_and_context(&self.consumer(Isolation::Committed), Reports::default())
+    pub(super) fn reader(&self, topic: Topic) -> Result<Consumer, KafkaError> {
+        let ours: &[_] = if topic == Topic::Table { &TABLE_READER_OURS } else { &[] };
+        Consumer::from_config_and_context(&self.consumer(Isolation::Committed, ours), Reports::default())
     }
 
     /// A consumer that is asked questions.
     pub(super) fn asker(&self, isolation: Isolation) -> Result<Consumer, KafkaError> {
-        let mut config = self.consumer(isolation);
-        for (key, value) in QUESTIONER_OURS {
-            config.set(key, value);
-        }
-        Consumer::from_config_and_context(&config, Reports::default())
+        Consumer::from_config_and_context(&self.consumer(isolation, &QUESTIONER_OURS), Reports::default())
     }
 
     /// The settings of a producer with these on top.
@@ -146,6 +148,12 @@ impl Clients {
     pub(super) fn no_client(error: &KafkaError) -> String {
         format!("no Kafka client: {}", why(error))
     }
+}
+
+/// Lets go of a client, on a thread of its own: librdkafka takes its time to close one, or waits for a broker.
+pub(super) fn discard<T: Send + 'static>(client: T) {
+    // Without a thread it is dropped here, by the closure that came back.
+    let _detached = thread::Builder::new().name("discard".to_owned()).spawn(move || drop(client));
 }
 
 /// What librdkafka finds wrong with settings.

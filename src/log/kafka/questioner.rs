@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, PARTITION};
+use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, PARTITION, discard};
 use super::reader::{assign_at, record};
 use super::topics;
 use crate::log::{Answer, Ends, Identity, Question, Questioner};
@@ -70,13 +70,16 @@ impl KafkaQuestioner {
             }
             Question::Identity => {
                 // A client keeps the name of the cluster that it met first, whatever it is connected to now.
-                self.pair = None;
+                self.pair.take().map(discard);
                 let pair = self.pair()?;
                 let cluster_id = cluster_id(&pair.committed, &clients)?;
                 let commands_topic = clients.settings.commands_topic.clone();
                 Ok(Answer::Identity(Identity { cluster_id, commands_topic }))
             }
-            Question::TopicSettings => topics::check_and_warn(&clients).map(Answer::TopicSettings),
+            Question::TopicSettings => {
+                let pair = self.pair()?;
+                topics::check_and_warn(&pair.uncommitted, &clients).map(Answer::TopicSettings)
+            }
         }
     }
 }
@@ -88,7 +91,11 @@ impl Questioner for KafkaQuestioner {
 }
 
 /// Where a topic begins and ends, for the isolation of this consumer.
-fn ends(consumer: &Consumer, topic: &str, clients: &Clients) -> Result<(Position, Position), String> {
+pub(super) fn ends(
+    consumer: &Consumer,
+    topic: &str,
+    clients: &Clients,
+) -> Result<(Position, Position), String> {
     listen(consumer);
     let answer = consumer.fetch_watermarks(topic, PARTITION, ANSWER_MAX);
     let (start, end) = answer.map_err(|error| explain_asked(consumer, &error, topic, clients))?;

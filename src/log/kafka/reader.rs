@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
 
 use super::cause::is_outage;
 use super::client::{Clients, Consumer, PARTITION};
+use super::questioner::ends;
 use crate::log::{LogError, READ_RECORDS_MAX, ReadEvent, Reader, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
 
@@ -32,14 +33,14 @@ impl KafkaReader {
         let name =
             clients.topic(topic).ok_or_else(|| LogError("there is no table topic in [log]".to_owned()))?;
         let name = name.to_owned();
-        let consumer = clients.reader().map_err(|error| LogError(Clients::no_client(&error)))?;
+        let consumer = clients.reader(topic).map_err(|error| LogError(Clients::no_client(&error)))?;
         // A compacted topic may begin later than at 0, and is whole all the same.
-        let place = match (topic, from) {
-            (Topic::Table, Position::START) => Place::Beginning,
-            (_, from) => place(from.offset()),
+        let position = match (topic, from) {
+            (Topic::Table, Position::START) => ends(&consumer, &name, &clients).map_err(LogError)?.0,
+            (_, from) => from,
         };
-        assign(&consumer, &name, place).map_err(|error| LogError(error.to_string()))?;
-        Ok(Self { clients, consumer, topic: name, position: from, pending: None, begun: false })
+        assign_at(&consumer, &name, position.offset()).map_err(|error| LogError(error.to_string()))?;
+        Ok(Self { clients, consumer, topic: name, position, pending: None, begun: false })
     }
 
     /// How far the consumer has got. Behind the last record if marks of transactions or records of aborted
@@ -110,21 +111,12 @@ impl Reader for KafkaReader {
     }
 }
 
-/// Where librdkafka is to begin.
-fn place(offset: Offset) -> Place {
-    Place::Offset(i64::try_from(offset.number()).unwrap_or(i64::MAX))
-}
-
-/// Makes a consumer read the topic from a place, whatever it read before.
-fn assign(consumer: &Consumer, topic: &str, place: Place) -> Result<(), KafkaError> {
+/// Makes a consumer read the topic from an offset, whatever it read before.
+pub(super) fn assign_at(consumer: &Consumer, topic: &str, offset: Offset) -> Result<(), KafkaError> {
+    let place = Place::Offset(i64::try_from(offset.number()).unwrap_or(i64::MAX));
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, PARTITION, place)?;
     consumer.assign(&list)
-}
-
-/// Makes a consumer read the topic from an offset, whatever it read before.
-pub(super) fn assign_at(consumer: &Consumer, topic: &str, offset: Offset) -> Result<(), KafkaError> {
-    assign(consumer, topic, place(offset))
 }
 
 /// A record as we keep it. A log that stamps no times is refused by its settings, so that a record without a

@@ -10,14 +10,16 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use serde::Serialize;
 
 use super::KafkaLog;
 use super::cause::Reports;
-use super::client::{ANSWER_MAX, Clients, Consumer, Isolation};
+use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, discard};
 use super::questioner::{cluster_id, explain_asked};
 use crate::log::{Identity, Topic};
 
@@ -262,8 +264,8 @@ fn judge(
 
 /// Looks at the settings of both topics, and tells of those that should be otherwise but may stay. The inner
 /// error says what must not be so; the outer one why it could not be found out.
-pub(super) fn check_and_warn(clients: &Clients) -> Result<Result<(), String>, String> {
-    let Findings { findings, unseen } = check(clients)?;
+pub(super) fn check_and_warn(asker: &Consumer, clients: &Clients) -> Result<Result<(), String>, String> {
+    let Findings { findings, unseen } = check(asker, clients)?;
     for topic in unseen {
         tracing::warn!(%topic, "we may not see how the topic is set: grant DescribeConfigs on it");
     }
@@ -278,12 +280,11 @@ pub(super) fn check_and_warn(clients: &Clients) -> Result<Result<(), String>, St
     Ok(refused.map_or(Ok(()), |finding| Err(told(finding))))
 }
 
-fn check(clients: &Clients) -> Result<Findings, String> {
-    let asker = asker(clients)?;
+fn check(asker: &Consumer, clients: &Clients) -> Result<Findings, String> {
     let mut all = Findings::default();
     for topic in [Topic::Commands, Topic::Table] {
         let Some(name) = clients.topic(topic) else { continue };
-        let partitions = partitions(&asker, name, clients)?;
+        let partitions = partitions(asker, name, clients)?;
         match settings(clients, name)? {
             Some(found) => all.findings.extend(judge(topic, name, partitions, &found, clients)),
             None => {
@@ -349,19 +350,25 @@ fn find_partitions(
 /// The settings of a topic; none if we may not see them.
 fn settings(clients: &Clients, name: &str) -> Result<Option<HashMap<String, String>>, String> {
     let admin = clients.admin().map_err(|error| Clients::no_client(&error))?;
-    let explain = |error: &KafkaError| explain(&admin, error, name, clients);
     let topic = ResourceSpecifier::Topic(name);
-    let described = wait(admin.describe_configs([&topic], &options()))?.map_err(|error| explain(&error))?;
-    let described = described.into_iter().next().ok_or("Kafka did not say how the topic is set")?;
-    match described {
-        Ok(resource) => {
-            let entries = resource.entries.into_iter();
-            Ok(Some(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()))
+    let described = wait(admin.describe_configs([&topic], &options()))?.and_then(first);
+    let settings = match described {
+        Ok(ConfigResource { entries, .. }) => {
+            Ok(Some(entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()))
         }
-        Err(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => Ok(None),
-        Err(Code::UnknownTopicOrPartition) => Err(missing(name)),
-        Err(code) => Err(explain(&KafkaError::MetadataFetch(code))),
-    }
+        Err(KafkaError::AdminOp(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
+            Ok(None)
+        }
+        Err(error) => Err(explain(&admin, &error, name, clients)),
+    };
+    discard(admin);
+    settings
+}
+
+/// The one answer to a request about one topic.
+fn first<T>(answers: Vec<Result<T, Code>>) -> Result<T, KafkaError> {
+    let answer = answers.into_iter().next().unwrap_or(Err(Code::Unknown));
+    answer.map_err(KafkaError::AdminOp)
 }
 
 /// How many in-sync replicas the commands topic wants before it takes a command; none if that can't be known.
@@ -386,7 +393,7 @@ impl KafkaLog {
     /// # Errors
     /// When Kafka does not answer, or a topic is not there, with the reason.
     pub fn check_topics(&self) -> Result<Findings, String> {
-        check(&self.clients)
+        check(&asker(&self.clients)?, &self.clients)
     }
 
     /// Creates the topics that are not there, set as they are to be. What is there is left as it is.
@@ -417,16 +424,17 @@ fn create(asker: &Consumer, topic: Topic, name: &str, clients: &Clients) -> Resu
         .iter()
         .fold(NewTopic::new(name, 1, replication), |new, (setting, value)| new.set(setting, value));
     let admin = clients.admin().map_err(|error| Clients::no_client(&error))?;
-    let explain = |error: &KafkaError| explain(&admin, error, name, clients);
-    let created = wait(admin.create_topics([&new], &options()))?.map_err(|error| explain(&error))?;
-    match created.into_iter().next() {
-        Some(Ok(_)) => Ok(Created { topic: name.to_owned(), created: true, replicas }),
+    let codes = |answers: Vec<Result<String, (String, Code)>>| {
+        answers.into_iter().map(|answer| answer.map_err(|(_, code)| code)).collect()
+    };
+    let answer = wait(admin.create_topics([&new], &options()))?.map(codes).and_then(first);
+    match answer {
+        Ok(_) => Ok(Created { topic: name.to_owned(), created: true, replicas }),
         // Somebody else was quicker.
-        Some(Err((_, Code::TopicAlreadyExists))) => {
+        Err(KafkaError::AdminOp(Code::TopicAlreadyExists)) => {
             Ok(Created { topic: name.to_owned(), created: false, replicas })
         }
-        Some(Err((_, code))) => Err(explain(&KafkaError::MetadataFetch(code))),
-        None => Err(format!("Kafka did not say whether it created the topic {name}")),
+        Err(error) => Err(explain(&admin, &error, name, clients)),
     }
 }
 
