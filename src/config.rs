@@ -345,6 +345,7 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Offset;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
@@ -390,7 +391,11 @@ mod tests {
             ("[lokup]\nworkers = 1\n", "p.toml:1: unknown key `lokup`; did you mean `lookup`?"),
             ("lookup = { lisen = [] }", "p.toml:1: unknown key `lisen`; did you mean `listen`?"),
             ("\n\"od`d\" = 1", "p.toml:2: unknown key `od`d`; known here: log, lookup, admin, http"),
-            ("[log]\nbrokers = 1\n", "p.toml:2: unknown key `brokers`; known here: kind, skip_offsets"),
+            (
+                "[log]\nbrokers = 1\n",
+                "p.toml:2: unknown key `brokers`; known here: kind, bootstrap_servers, commands_topic, table_topic, client, \
+                 allow_finite_retention, skip_offsets",
+            ),
             ("[http]\nabc = 1\n", "p.toml:2: unknown key `abc`; known here: hosts"),
         ];
         for (text, expected) in cases {
@@ -414,7 +419,10 @@ mod tests {
             ("[admin]\nlisten = [\"127.0.0.1:8181\"]", "p.toml:2: admin.listen: 127.0.0.1:8181 stands twice"),
             ("[admin]\nsocket_mode = \"9\"", "p.toml:2: admin.socket_mode: `9` is no mode"),
             ("[admin]\nallow_remote = 1", "p.toml:2: admin.allow_remote: invalid type"),
-            ("[log]\nkind = \"kafak\"", "p.toml:2: log.kind: unknown variant `kafak`, expected `embedded`"),
+            (
+                "[log]\nkind = \"kafak\"",
+                "p.toml:2: log.kind: unknown variant `kafak`, expected `embedded` or `kafka`",
+            ),
             ("[log]\nskip_offsets = [1,\n -2]", "p.toml:3: log.skip_offsets: invalid value"),
             ("[http]\nhosts = [\"a:80\"]", "p.toml:2: http.hosts: `a:80` is not the name"),
             ("[http]\nhosts = [\"[::1]\"]", "p.toml:2: http.hosts: `[::1]` is not the name"),
@@ -434,6 +442,79 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.starts_with(expected) && !error.contains('\n'), "{text}\n{error}\n{expected}");
         }
+    }
+
+    const KAFKA: &str =
+        "[log]\nkind = \"kafka\"\nbootstrap_servers = \"localhost:9092\"\ncommands_topic = \"c\"\n";
+
+    #[test]
+    fn kafka_is_described_completely_and_with_nothing_that_is_ours_to_set() {
+        let cases = [
+            ("[log]\nkind = \"kafka\"", "p.toml:1: log.bootstrap_servers: is needed with kind = \"kafka\""),
+            (
+                "[log]\nkind = \"kafka\"\nbootstrap_servers = \"a:1\"",
+                "p.toml:1: log.commands_topic: is needed with kind = \"kafka\"",
+            ),
+            (
+                "[log]\n\ncommands_topic = \"c\"",
+                "p.toml:3: log.commands_topic: means something with kind = \"kafka\"",
+            ),
+            (
+                "[log.client]\n\"client.id\" = \"a\"",
+                "p.toml:1: log.client: means something with kind = \"kafka\"",
+            ),
+        ];
+        let below = [
+            ("table_topic = \"c\"", "p.toml:5: log.table_topic: is the commands_topic"),
+            ("table_topic = \"a b\"", "p.toml:5: log.table_topic: `a b` is no name of a topic"),
+            ("table_topic = \"..\"", "p.toml:5: log.table_topic: `..` is no name of a topic"),
+            (
+                "[log.client]\n\"isolation.level\" = \"read_uncommitted\"",
+                "p.toml:6: log.client.isolation.level: is not to be set here: commands of transactions",
+            ),
+            (
+                "[log.client]\n\"client.id\" = 1.5",
+                "p.toml:6: log.client.client.id: invalid type: floating point",
+            ),
+        ];
+        let below = below.map(|(text, expected)| (format!("{KAFKA}{text}"), expected));
+        let cases = cases.map(|(text, expected)| (text.to_owned(), expected)).into_iter().chain(below);
+        for (text, expected) in cases {
+            let error = parse(&text).expect_err(&text);
+            assert!(error.starts_with(expected) && !error.contains('\n'), "{text}\n{error}\n{expected}");
+        }
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn librdkafka_judges_its_settings_before_anything_runs() {
+        let with = |client: &str| parse(&format!("{KAFKA}[log.client]\n{client}"));
+        let config = with("\"socket.timeout.ms\" = 7000\n\"socket.keepalive.enable\" = true").expect("right");
+        let kafka = config.log.kafka().expect("right").expect("Kafka");
+        assert_eq!(kafka.client.get("socket.timeout.ms").map(String::as_str), Some("7000"));
+        let cases = [
+            (
+                "\"socket.timeout\" = 1",
+                "p.toml:6: log.client.socket.timeout: librdkafka has no setting `socket.timeout`",
+            ),
+            ("\"socket.timeout.ms\" = \"x\"", "p.toml:6: log.client.socket.timeout.ms: Invalid value"),
+            (
+                "\"security.protocol\" = \"tls\"",
+                "p.toml:6: log.client.security.protocol: Invalid value \"tls\"",
+            ),
+            ("\"ssl.ca.location\" = \"/nowhere\"\n\"security.protocol\" = \"ssl\"", "p.toml:1: log.client: "),
+        ];
+        for (text, expected) in cases {
+            let error = with(text).expect_err(text);
+            assert!(error.starts_with(expected) && !error.contains('\n'), "{text}\n{error}\n{expected}");
+        }
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    #[test]
+    fn a_build_without_kafka_says_so() {
+        let error = parse(KAFKA).expect_err("no Kafka");
+        assert!(error.starts_with("p.toml:2: log.kind: this program was built without Kafka"), "{error}");
     }
 
     #[test]

@@ -151,3 +151,48 @@ impl ClientContext for Reports {
 }
 
 impl ConsumerContext for Reports {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> KafkaSettings {
+        KafkaSettings {
+            bootstrap_servers: "kafka:9092".to_owned(),
+            commands_topic: "c".to_owned(),
+            table_topic: None,
+            client: Default::default(),
+            allow_finite_retention: false,
+        }
+    }
+
+    fn timed_out(reports: &Reports) -> String {
+        reports.explain(&KafkaError::MetadataFetch(Code::OperationTimedOut), "c", &settings())
+    }
+
+    #[test]
+    fn what_the_connection_said_explains_what_a_call_did_not() {
+        let reports = Reports::default();
+        let refused = "kafka:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)";
+        reports.note(Code::BrokerTransportFailure, refused);
+        reports.note(Code::AllBrokersDown, "1/1 brokers are down");
+        assert_eq!(
+            timed_out(&reports),
+            "no answer from Kafka at kafka:9092: Connect to ipv4#10.0.0.1:9092 failed: Connection refused; \
+             is it running, and is bootstrap_servers in [log] right?"
+        );
+        reports.clear();
+        assert!(!timed_out(&reports).contains("refused"), "it was said of connections before");
+    }
+
+    #[test]
+    fn a_refused_password_is_told_though_the_connection_is_gone_behind_it() {
+        let reports = Reports::default();
+        let refused = "sasl_plaintext://kafka:9092/bootstrap: SASL authentication error: Authentication failed: Invalid username or password (after 5ms in state AUTH_REQ)";
+        reports.note(Code::Authentication, refused);
+        reports.note(Code::BrokerTransportFailure, "sasl_plaintext://kafka:9092/bootstrap: Disconnected");
+        let said = timed_out(&reports);
+        assert!(said.starts_with("Kafka refuses our user: SASL authentication error"), "{said}");
+        assert!(said.contains("Invalid username or password; see sasl.username"), "{said}");
+    }
+}

@@ -457,3 +457,93 @@ fn wait<T>(asked: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime.map(|runtime| runtime.block_on(asked)).map_err(|error| format!("no runtime to wait on: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::settings::KafkaSettings;
+
+    const ONE: TopicPartitions = TopicPartitions { partitions: 1, replicas: 3, in_sync: 3, has_leader: true };
+
+    fn clients(allow_finite_retention: bool) -> Clients {
+        Clients::new(KafkaSettings {
+            bootstrap_servers: "localhost:9092".to_owned(),
+            commands_topic: "c".to_owned(),
+            table_topic: Some("t".to_owned()),
+            client: Default::default(),
+            allow_finite_retention,
+        })
+    }
+
+    /// A topic as we create it, with these settings changed.
+    fn settings(topic: Topic, changed: &[(&str, &str)]) -> HashMap<String, String> {
+        let created = rules(topic).iter().map(|rule| (rule.setting, rule.want.value(ONE.replicas)));
+        let changed = changed.iter().map(|(setting, value)| (*setting, (*value).to_owned()));
+        created.chain(changed).map(|(setting, value)| (setting.to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn what_is_created_is_never_complained_of() {
+        for topic in [Topic::Commands, Topic::Table] {
+            assert_eq!(judge(topic, "x", ONE, &settings(topic, &[]), &clients(false)), []);
+        }
+    }
+
+    #[test]
+    fn each_setting_is_judged_by_what_it_does_to_the_list() {
+        use Severity::{Advised, Refused};
+        let cases = [
+            (Topic::Commands, "cleanup.policy", "compact", Refused, "delete"),
+            (Topic::Commands, "cleanup.policy", "compact,delete", Refused, "delete"),
+            (Topic::Commands, "message.timestamp.type", "CreateTime", Refused, "LogAppendTime"),
+            (Topic::Commands, "retention.ms", "604800000", Refused, "-1"),
+            (Topic::Commands, "retention.bytes", "1000", Refused, "-1"),
+            (Topic::Commands, "min.insync.replicas", "1", Advised, "2"),
+            (Topic::Commands, "unclean.leader.election.enable", "true", Advised, "false"),
+            (Topic::Table, "cleanup.policy", "delete", Refused, "compact"),
+            (Topic::Table, "cleanup.policy", "compact,delete", Refused, "compact"),
+            (Topic::Table, "delete.retention.ms", "3600000", Advised, "at least 86400000"),
+            (Topic::Table, "segment.ms", "604800000", Advised, "at most 3600000"),
+            (Topic::Table, "segment.bytes", "1073741824", Advised, "at most 67108864"),
+            (Topic::Table, "min.cleanable.dirty.ratio", "0.5", Advised, "0.1"),
+            (Topic::Table, "max.compaction.lag.ms", "9223372036854775807", Advised, "at most 86400000"),
+            (Topic::Table, "min.insync.replicas", "3", Advised, "2"),
+        ];
+        for (topic, setting, value, severity, wanted) in cases {
+            let found = judge(topic, "x", ONE, &settings(topic, &[(setting, value)]), &clients(false));
+            let found: Vec<_> =
+                found.iter().map(|found| (found.setting, found.severity, found.wanted.as_str())).collect();
+            assert_eq!(found, [(setting, severity, wanted)], "{topic:?} {setting}={value}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_good_as_wanted_is_no_finding() {
+        let cases = [
+            (Topic::Table, "delete.retention.ms", "172800000"),
+            (Topic::Table, "segment.ms", "1000"),
+            (Topic::Table, "min.cleanable.dirty.ratio", "0.10"),
+        ];
+        for (topic, setting, value) in cases {
+            assert_eq!(judge(topic, "x", ONE, &settings(topic, &[(setting, value)]), &clients(false)), []);
+        }
+        let forgets = settings(Topic::Commands, &[(RETENTION_MS, "1"), (RETENTION_BYTES, "1")]);
+        assert_eq!(judge(Topic::Commands, "x", ONE, &forgets, &clients(true)), []);
+        assert_eq!(judge(Topic::Commands, "x", ONE, &forgets, &clients(false)).len(), 2);
+    }
+
+    #[test]
+    fn partitions_count_though_the_settings_are_hidden() {
+        let three = TopicPartitions { partitions: 3, ..ONE };
+        let found = judge(Topic::Table, "x", three, &HashMap::new(), &clients(false));
+        assert_eq!(found.iter().map(|found| found.setting).collect::<Vec<_>>(), ["partitions"]);
+    }
+
+    #[test]
+    fn a_lone_broker_wants_one_replica_in_sync() {
+        assert_eq!(
+            [0, 1, 2, 3].map(|replicas| Want::AllReplicasButOne.value(replicas)),
+            ["1", "1", "1", "2"]
+        );
+    }
+}
