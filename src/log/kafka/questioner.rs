@@ -22,8 +22,10 @@ pub(super) struct KafkaQuestioner {
     pair: Option<Pair>,
 }
 
-/// The most reports of librdkafka that are taken in at once.
+/// The most reports of librdkafka that are taken in at once …
 const REPORTS_MAX: usize = 1_000;
+/// … and how long the next one may take. Not no time at all: then a line for the log would count as nothing.
+const LISTEN: Duration = Duration::from_millis(1);
 
 /// The two consumers.
 struct Pair {
@@ -86,6 +88,10 @@ impl KafkaQuestioner {
 
 impl Questioner for KafkaQuestioner {
     fn ask(&mut self, question: Question) -> Answer {
+        // Lines for the log, which nobody else would take in while all goes well.
+        for consumer in self.pair.iter().flat_map(|pair| [&pair.uncommitted, &pair.committed]) {
+            drop(consumer.poll(Duration::ZERO));
+        }
         self.answer(question).unwrap_or_else(|reason| Answer::Failed(question, reason))
     }
 }
@@ -96,7 +102,6 @@ pub(super) fn ends(
     topic: &str,
     clients: &Clients,
 ) -> Result<(Position, Position), String> {
-    listen(consumer);
     let answer = consumer.fetch_watermarks(topic, PARTITION, ANSWER_MAX);
     let (start, end) = answer.map_err(|error| explain_asked(consumer, &error, topic, clients))?;
     consumer.context().clear();
@@ -118,7 +123,6 @@ pub(super) fn cluster_id(consumer: &Consumer, clients: &Clients) -> Result<Strin
 fn record_at(consumer: &Consumer, offset: Offset, clients: &Clients) -> Result<Option<Record>, String> {
     let topic = &clients.settings.commands_topic;
     let failed = |error: &KafkaError| explain_asked(consumer, error, topic, clients);
-    listen(consumer);
     assign_at(consumer, topic, offset).map_err(|error| failed(&error))?;
     let until = Instant::now() + ANSWER_MAX;
     loop {
@@ -156,7 +160,7 @@ pub(super) fn explain_asked(
 fn listen(consumer: &Consumer) {
     // A bound, because a connection that fails at once has always more to say.
     for _ in 0..REPORTS_MAX {
-        if consumer.poll(Duration::ZERO).is_none() {
+        if consumer.poll(LISTEN).is_none() {
             break;
         }
     }

@@ -107,7 +107,7 @@ impl TableWriter for KafkaTableWriter {
         let fenced = producer.init_transactions(FENCE_MAX);
         if let Err(error) = fenced {
             // What librdkafka says of its connections is taken in by this.
-            producer.poll(Duration::ZERO);
+            producer.poll(WAIT);
             return Err(self.lost(&producer, &error));
         }
         self.producer = Some(producer);
@@ -123,7 +123,7 @@ impl TableWriter for KafkaTableWriter {
         let committed = written
             .and_then(|()| producer.commit_transaction(until.saturating_duration_since(Instant::now())));
         committed.map_err(|error| {
-            producer.poll(Duration::ZERO);
+            producer.poll(WAIT);
             self.lost(producer, &error)
         })
     }
