@@ -1,4 +1,5 @@
-//! The service: a log, the follower that folds it, and the listeners that answer from it, wired together.
+//! The service: a log, the follower that folds it, and the listeners that answer from it, wired together; and
+//! in `project` the same for the projector.
 //!
 //! Threads, clients and clocks live here and in [`log`](crate::log); what they drive is pure.
 //!
@@ -24,6 +25,8 @@
 mod data;
 mod following;
 mod port;
+mod project;
+mod projecting;
 mod undecodable;
 
 use std::io;
@@ -39,6 +42,7 @@ use tracing::{info, warn};
 
 use self::data::DataDirectory;
 use self::following::Following;
+pub use self::project::{STOP_MAX, project};
 use crate::config::Config;
 use crate::follower::{Follower, Settings, Source};
 use crate::http::guard::Token;
@@ -219,9 +223,12 @@ impl Service {
 
 /// Tells where it listens, for people and for those who start it with port 0.
 fn announce(server: &Server, directory: &Path) {
-    let places = |places: &[Listen]| places.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ");
     let (lookup, admin) = (places(server.lookup()), places(server.admin()));
-    info!(%lookup, %admin, data = %directory.display(), "serving");
+    info!(lookup, admin, data = %directory.display(), "serving");
+}
+
+fn places(listen: &[Listen]) -> String {
+    listen.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// SIGINT and SIGTERM, with a runtime to wait for them on the main thread.
@@ -236,7 +243,7 @@ impl EndSignals {
     fn new() -> Result<Self, ServeError> {
         let unavailable = |error: io::Error| ServeError::Unavailable(format!("no signal handling: {error}"));
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(unavailable)?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
         let context = runtime.enter();
         let interrupt = signal(SignalKind::interrupt()).map_err(unavailable)?;
         let terminate = signal(SignalKind::terminate()).map_err(unavailable)?;

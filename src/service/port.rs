@@ -268,7 +268,7 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        format!("the log panicked, its file may be damaged: {text}")
+        format!("the log panicked, by a bug or a damaged file: {text}")
     })
 }
 
