@@ -46,15 +46,22 @@ pub const STOP_MAX: Duration = Duration::from_secs(10);
 /// [`Unavailable`](ServeError::Unavailable) when a port is taken, a thread can't be had, or the projector
 /// panicked. A log that can't be reached is none: it is waited for.
 pub fn project(config: &Config, skip_offsets: BTreeSet<Offset>) -> Result<(), ServeError> {
-    let log = projector_log(config)?;
+    project_on(projector_log(config)?, config, skip_offsets)
+}
+
+fn project_on(
+    log: Arc<dyn TableLog>,
+    config: &Config,
+    skip_offsets: BTreeSet<Offset>,
+) -> Result<(), ServeError> {
     raise_descriptor_limit();
     let mut signals = EndSignals::new()?;
     let settings = settings(config, skip_offsets);
-    info!(projector = settings.projector, "starting");
+    let name = settings.projector.clone();
     let (shown, status) = watch::channel(Status::default());
     let app = ProjectorApp { status, version: env!("CARGO_PKG_VERSION") };
     let server = Server::start_projector(app, &config.projector.listen, &config.http)?;
-    info!(listen = places(server.admin()), "projecting");
+    info!(projector = name, listen = places(server.admin()), "projecting");
     let mut projecting = Projecting::start(Projector::new(settings, Instant::now()), log, shown)?;
     let end = signals.or(projecting.ended());
     if let First::Signal(signal) = end {
@@ -92,9 +99,51 @@ fn settings(config: &Config, skip_offsets: BTreeSet<Offset>) -> Settings {
 /// Lets the projector release its role, within its time.
 fn release(mut projecting: Projecting, signals: &mut EndSignals) {
     projecting.stop();
-    match signals.or(timeout(STOP_MAX, projecting.ended())) {
+    // A timeout can be made where there is a runtime only.
+    match signals.or(async { timeout(STOP_MAX, projecting.ended()).await }) {
         First::Other(Ok(())) => {}
         First::Other(Err(_)) => warn!("it did not stop in time: a standby takes over once it is missed"),
         First::Signal(signal) => warn!(signal, "ending at once: a standby takes over once we are missed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+    use crate::http::client::{Client, Endpoint, Request};
+    use crate::http::settings::Listen;
+    use crate::service::projecting::tests::{Shared, wait_until};
+
+    #[test]
+    fn a_signal_ends_it_and_releases_the_role() {
+        let log = Shared::begun();
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("projector.sock");
+        let mut config = Config::default();
+        config.projector.listen = vec![Listen::Unix(socket.clone())];
+        let running = {
+            let log = log.clone();
+            thread::spawn(move || project_on(Arc::new(log), &config, BTreeSet::new()))
+        };
+        log.command("BLACKLIST 203.0.113.0/24");
+        let endpoint = Endpoint::Unix(socket.clone());
+        wait_until("the table is written", || {
+            let status = Request { path: "/v1/status".to_owned(), ..Request::default() };
+            let answer = Client::connect(&endpoint).ok().and_then(|mut client| client.send(&status).ok());
+            answer.is_some_and(|answer| {
+                let status: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+                (&status["role"], &status["rows"]) == (&"active".into(), &1.into())
+            })
+        });
+        let pid = std::process::id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        running.join().expect("no panic").expect("it ends well");
+        let table = log.table();
+        let watermark = table.check().expect("the table is whole");
+        assert!(watermark.released && watermark.projector.ends_with(&format!("/{pid}")), "{watermark:?}");
+        assert!(!socket.exists());
     }
 }

@@ -15,7 +15,7 @@
 
 mod claim;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

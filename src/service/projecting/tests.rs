@@ -43,7 +43,7 @@ struct Scripted {
 
 /// A handle to it, as readers and writers need one.
 #[derive(Clone)]
-struct Shared(Arc<Scripted>);
+pub(in crate::service) struct Shared(Arc<Scripted>);
 
 fn wall() -> Timestamp {
     Timestamp::from(SystemTime::now())
@@ -51,7 +51,7 @@ fn wall() -> Timestamp {
 
 impl Shared {
     /// A log whose table was just begun.
-    fn begun() -> Self {
+    pub(in crate::service) fn begun() -> Self {
         let identity = Identity { cluster_id: "cluster".to_owned(), commands_topic: "commands".to_owned() };
         let genesis = Watermark {
             position: Position::START,
@@ -90,11 +90,11 @@ impl Shared {
         wait_until("a commit waits", || *self.0.fate.lock().expect("no panic with the lock") == Fate::Held);
     }
 
-    fn command(&self, text: &str) {
+    pub(in crate::service) fn command(&self, text: &str) {
         self.0.log.append_record(Topic::Commands, wall(), None, Some(text.as_bytes()));
     }
 
-    fn table(&self) -> Table {
+    pub(in crate::service) fn table(&self) -> Table {
         let (mut table, mut position) = (Table::default(), Position::START);
         loop {
             let delivery = self.0.log.read(Topic::Table, position).expect("the position is in the log");
@@ -219,7 +219,7 @@ impl Running {
     }
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
+pub(in crate::service) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "not after {PATIENCE:?}: {what}");
