@@ -2,19 +2,19 @@
 //!
 //! ```text
 //!   arguments ─► clap ─► verb ─► Target: which sidecar? ─► HTTP ─► Output ─► exit code
-//!                          └─► serve: the sidecar itself
+//!                          └─► serve, project: the sidecar, the projector itself
 //! ```
 //!
-//! `serve` runs the service in this process. Every other verb is a client of one that runs: it opens no log
-//! and folds nothing, so that what it prints is what that sidecar says.
+//! `serve` and `project` run in this process. Every other verb is a client of a service that runs: it opens
+//! no log and folds nothing, so that what it prints is what that service says.
 //!
 //! What scripts rely on holds for all verbs: results go to standard output and everything else to standard
 //! error, a failure ends with one line that says why, and the exit code is one of [`Exit`]. Nothing is ever
 //! asked interactively, and progress is drawn on terminals only.
 //!
-//! Each verb has a file: [`serve`], [`check`], [`edit`] (blacklist and whitelist), [`import`], [`export`],
+//! Each verb has a file: [`serve`], [`project`], [`check`], [`edit`] (blacklist and whitelist), [`import`], [`export`],
 //! [`status`]. They share [`connect`] (finding the sidecar), [`write`](mod@write) (sending commands),
-//! [`list`] (reading files), [`output`] and [`failure`].
+//! [`list`] (reading files), [`output`] and [`failure`]; [`process`] is what `serve` and `project` share.
 
 pub mod check;
 pub mod connect;
@@ -24,6 +24,8 @@ pub mod failure;
 pub mod import;
 pub mod list;
 pub mod output;
+pub mod process;
+pub mod project;
 pub mod serve;
 pub mod status;
 #[cfg(feature = "kafka")]
@@ -42,6 +44,7 @@ use self::export::ExportArgs;
 use self::failure::{Exit, Failure};
 use self::import::ImportArgs;
 use self::output::note;
+use self::project::ProjectArgs;
 use self::serve::ServeArgs;
 use self::status::StatusArgs;
 #[cfg(feature = "kafka")]
@@ -68,6 +71,9 @@ enum Verb {
     /// Run the sidecar
     #[command(after_help = "Example: portcullis serve --data /var/lib/portcullis --lookup 127.0.0.1:8181")]
     Serve(ServeArgs),
+    /// Run a projector, which keeps the table of a log on Kafka; any number may run, one of them works
+    #[command(after_help = "Example: portcullis project --config portcullis.toml")]
+    Project(ProjectArgs),
     /// Ask whether addresses are blacklisted: ADDRESS 1 or ADDRESS 0 a line, exit code 1 if any is
     #[command(after_help = "Example: portcullis check 203.0.113.7 2001:db8::7")]
     Check(CheckArgs),
@@ -118,6 +124,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environme
 fn obey(verb: &Verb, target: &Target) -> Result<Exit, Failure> {
     match verb {
         Verb::Serve(args) => serve::run(args, target),
+        Verb::Project(args) => project::run(args, target),
         Verb::Check(args) => check::run(args, target),
         Verb::Blacklist(args) => edit::blacklist(args, target),
         Verb::Whitelist(args) => edit::whitelist(args, target),

@@ -18,6 +18,8 @@
 //! The sections themselves stand with what they set: [`http::settings`](crate::http::settings) and
 //! [`log::settings`](crate::log::settings) have most.
 
+mod projector;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
@@ -29,6 +31,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+pub use self::projector::{
+    PROJECTOR_PORT, ProjectorSettings, TAKEOVER_AFTER_MAX, TAKEOVER_AFTER_MIN, TakeoverAfter,
+    TakeoverAfterError,
+};
 use crate::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 use crate::log::settings::{LogSettings, Wrong};
 
@@ -108,8 +114,10 @@ pub struct Config {
     pub lookup: LookupSettings,
     /// The listener that operators use.
     pub admin: AdminSettings,
-    /// What both listeners share.
+    /// What all listeners share.
     pub http: HttpSettings,
+    /// The projector, with a listener of its own.
+    pub projector: ProjectorSettings,
 }
 
 impl Config {
@@ -183,6 +191,8 @@ impl Config {
         }
         check_listen("lookup.listen", &self.lookup.listen, &[])?;
         check_listen("admin.listen", &self.admin.listen, &self.lookup.listen)?;
+        // Of another process, which may run on another host: it may have the same places.
+        check_listen("projector.listen", &self.projector.listen, &[])?;
         self.check_remote()?;
         self.admin.group().map_err(|reason| Fault::new("admin.socket_group", reason))?;
         match self.http.wrong_host() {
@@ -358,7 +368,7 @@ mod tests {
     #[test]
     fn nothing_said_is_the_defaults() {
         assert_eq!(parse(""), Ok(Config::default()));
-        assert_eq!(parse("[log]\n[lookup]\n[admin]\n[http]\n"), Ok(Config::default()));
+        assert_eq!(parse("[log]\n[lookup]\n[admin]\n[http]\n[projector]\n"), Ok(Config::default()));
     }
 
     #[test]
@@ -376,12 +386,17 @@ mod tests {
             socket_mode = "0660"
             [http]
             hosts = ["blacklist.example"]
+            [projector]
+            listen = ["0.0.0.0:8183", "unix:/tmp/p.sock"]
+            takeover_after = "30s"
         "#;
         let config = parse(text).expect("a configuration");
         assert_eq!(config.log.skip_offsets, [Offset::new(7)]);
         assert_eq!((config.lookup.listen.len(), config.lookup.workers), (3, 2));
         assert_eq!(config.admin.socket_mode.bits(), 0o660);
         assert_eq!(config.http.hosts, ["blacklist.example"]);
+        let ProjectorSettings { listen, takeover_after } = config.projector;
+        assert_eq!((listen.len(), takeover_after.duration().as_secs()), (2, 30));
     }
 
     #[test]
@@ -390,7 +405,10 @@ mod tests {
             ("[lookup]\n\nworker = 1\n", "p.toml:3: unknown key `worker`; did you mean `workers`?"),
             ("[lokup]\nworkers = 1\n", "p.toml:1: unknown key `lokup`; did you mean `lookup`?"),
             ("lookup = { lisen = [] }", "p.toml:1: unknown key `lisen`; did you mean `listen`?"),
-            ("\n\"od`d\" = 1", "p.toml:2: unknown key `od`d`; known here: log, lookup, admin, http"),
+            (
+                "\n\"od`d\" = 1",
+                "p.toml:2: unknown key `od`d`; known here: log, lookup, admin, http, projector",
+            ),
             (
                 "[log]\nbrokers = 1\n",
                 "p.toml:2: unknown key `brokers`; known here: kind, bootstrap_servers, commands_topic, table_topic, client, \
@@ -433,6 +451,12 @@ mod tests {
             ),
             ("[http]\nhosts = [\"http://a\"]", "p.toml:2: http.hosts: `http://a` is not the name"),
             ("[http]\nhosts = [\"\"]", "p.toml:2: http.hosts: `` is not the name"),
+            ("[projector]\nlisten = []", "p.toml:2: projector.listen: the list is empty"),
+            (
+                "[projector]\ntakeover_after = \"5s\"",
+                "p.toml:2: projector.takeover_after: `5s` is no duration from 10s to 3600s",
+            ),
+            ("[projector]\ntakeover_after = 15", "p.toml:2: projector.takeover_after: invalid type"),
             ("http = 1", "p.toml:1: http: invalid type"),
             ("[lookup]\nworkers = 1\nworkers = 2", "p.toml:3: "),
             ("[lookup\n", "p.toml:1: "),

@@ -2,7 +2,7 @@
 //!
 //! There are two kinds of listener, each on any number of TCP addresses and Unix sockets. The **lookup**
 //! listeners answer checks, on threads that do nothing else. The **admin** listeners answer those too, and
-//! take commands.
+//! take commands. A projector has a listener of its own, which tells how it is.
 //!
 //! The path of a lookup, from its connection to the one write of its answer:
 //!
@@ -10,7 +10,7 @@
 //!   lookup-accept            lookup-0, lookup-1, …  (a runtime, a reader of snapshots, many connections)
 //!   ─────────────            ──────────────────────────────────────────────────────────────────────────
 //!   accept                   connection   one task; bytes pass the pace, hyper makes requests of them
-//!     │ a place              Worker::answer   size ─► `Host` ─► path ─► method
+//!     │ a place              Worker::answer   size ─► `Host` ─► Sidecar::route  path ─► method
 //!     ▼                        └─► check      address ─► snapshot.lookup ─► verdict
 //!   worker in turn ────────► headers: position, age ─► one write
 //! ```
@@ -26,7 +26,7 @@
 //!
 //! Where things are: [`settings`] says where to listen, `listen` binds, `worker` has the threads, `connection`
 //! and [`pace`] serve one connection within its limits, `route` finds who answers, [`guard`] who may ask;
-//! `lookup`, `health`, `admin` and `ranges` answer; `answer` and [`codes`] are what answers are made of.
+//! `sidecar`, with `lookup`, `health`, `admin` and `ranges`, and `projector` answer; `answer` and [`codes`] are what answers are made of.
 //! [`client`] is the other side, for the command line.
 
 mod admin;
@@ -40,10 +40,12 @@ mod health;
 mod listen;
 mod lookup;
 pub mod pace;
+mod projector;
 mod ranges;
 pub mod request;
 mod route;
 pub mod settings;
+mod sidecar;
 mod worker;
 
 use std::io;
@@ -76,7 +78,7 @@ pub const ADMIN_SOCKET: &str = "admin.sock";
 /// The most threads that one worker keeps for what takes long: previews and exports. More of it waits.
 pub const BLOCKING_THREADS_MAX: usize = 4;
 
-/// What requests are answered from; shared by all listeners.
+/// What requests to a sidecar are answered from; shared by all listeners.
 ///
 /// The listeners only read it, but for `sink`. They start before there is a snapshot, and say so until then.
 #[derive(Clone)]
@@ -98,7 +100,24 @@ pub struct App {
     pub version: &'static str,
 }
 
-/// The two kinds of listener: they differ in paths, limits, and the rights of their sockets.
+/// What requests to a projector are answered from.
+#[derive(Clone, Debug)]
+pub struct ProjectorApp {
+    /// What the projector says of itself.
+    pub status: watch::Receiver<crate::projector::Status>,
+    /// The version of the program, as the status names it.
+    pub version: &'static str,
+}
+
+/// What all workers of a server answer from.
+#[derive(Clone)]
+enum Source {
+    Sidecar(Arc<App>),
+    Projector(Arc<ProjectorApp>),
+}
+
+/// The two kinds of listener: they differ in paths, limits, and the rights of their sockets. A projector's is
+/// an admin one: few ask it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Lookup,
@@ -165,18 +184,39 @@ impl Server {
         http: &HttpSettings,
         directory: &Path,
     ) -> Result<Self, StartError> {
+        let plans = vec![Plan::lookup(lookup)?, Plan::admin(admin, directory)?];
+        Self::run(Source::Sidecar(Arc::new(app)), plans, http)
+    }
+
+    /// The same for a projector, which has one kind of listener, and no places but these.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_projector(
+        app: ProjectorApp,
+        listen: &[Listen],
+        http: &HttpSettings,
+    ) -> Result<Self, StartError> {
+        Self::run(Source::Projector(Arc::new(app)), vec![Plan::projector(listen)], http)
+    }
+
+    fn run(source: Source, plans: Vec<Plan>, http: &HttpSettings) -> Result<Self, StartError> {
         let (drain, draining) = watch::channel(None);
         let hosts = Hosts::new(http).map_err(|wrong| {
             StartError::Configuration(format!("`{wrong}` is no host name without a port ([http] hosts)"))
         })?;
-        let start = Start { app: Arc::new(app), hosts: Arc::new(hosts), draining };
-        let lookup_plan = Plan::lookup(lookup)?;
-        let admin_plan = Plan::admin(admin, directory)?;
-        let (lookup_bound, admin_bound) = (lookup_plan.bind()?, admin_plan.bind()?);
-        let mut server =
-            Self { lookup: lookup_bound.places()?, admin: admin_bound.places()?, drain, threads: vec![] };
-        start.threads(lookup_bound, &mut server.threads)?;
-        start.threads(admin_bound, &mut server.threads)?;
+        let start = Start { source, hosts: Arc::new(hosts), draining };
+        let bound: Vec<Bound> = plans.into_iter().map(Plan::bind).collect::<Result<_, _>>()?;
+        let mut server = Self { lookup: vec![], admin: vec![], drain, threads: vec![] };
+        for bound in &bound {
+            match bound.kind {
+                Kind::Lookup => server.lookup = bound.places()?,
+                Kind::Admin => server.admin = bound.places()?,
+            }
+        }
+        for bound in bound {
+            start.threads(bound, &mut server.threads)?;
+        }
         Ok(server)
     }
 
@@ -185,7 +225,7 @@ impl Server {
         &self.lookup
     }
 
-    /// Where the admin listeners listen, in the order of the settings, [`ADMIN_SOCKET`] last.
+    /// Where the admin listeners listen, in the order of the settings, a sidecar's [`ADMIN_SOCKET`] last.
     pub fn admin(&self) -> &[Listen] {
         &self.admin
     }
@@ -249,6 +289,12 @@ impl Plan {
         Ok(Self { kind: Kind::Admin, workers: 1, listen, rights })
     }
 
+    /// The listeners of a projector. They take nothing and show nothing that is secret, so that whoever reaches
+    /// them may ask.
+    fn projector(listen: &[Listen]) -> Self {
+        Self { kind: Kind::Admin, workers: 1, listen: listen.to_vec(), rights: Rights::READ }
+    }
+
     /// Binds every place, or none: those that were bound are closed again when a later one fails.
     fn bind(self) -> Result<Bound, StartError> {
         let runtime = worker::runtime().map_err(StartError::Thread)?;
@@ -272,7 +318,7 @@ impl Bound {
 
 /// What every thread is started with.
 struct Start {
-    app: Arc<App>,
+    source: Source,
     hosts: Arc<Hosts>,
     draining: worker::Drain,
 }
@@ -287,9 +333,11 @@ impl Start {
             let (queue, handed) = mpsc::unbounded_channel();
             queues.push(queue);
             let local = worker::runtime().map_err(StartError::Thread)?;
-            let (app, hosts, drain) = (Arc::clone(&self.app), Arc::clone(&self.hosts), self.draining.clone());
-            let worker = move || Worker::new(app, kind, hosts, drain);
-            let run = move || worker::run_local(local, worker, handed);
+            let (source, hosts, drain) =
+                (self.source.clone(), Arc::clone(&self.hosts), self.draining.clone());
+            let drained = drain.clone();
+            let worker = move || Worker::new(source, kind, hosts, drained);
+            let run = move || worker::run_local(local, worker, handed, drain);
             threads.push(spawn(format!("{}-{number}", kind.name()), run)?);
         }
         let (acceptor, drain) = (Acceptor::new(kind, queues), self.draining.clone());

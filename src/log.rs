@@ -3,7 +3,7 @@
 //! A state machine (the follower, the projector) speaks to a log in [`Request`]s and hears of it in
 //! [`Event`]s; the threads between them belong to [`service`](crate::service). A log of any kind gives the
 //! same three things: readers ([`Log::open`]), answers ([`Log::questioner`]) and a place to append
-//! commands to ([`CommandSink`]).
+//! commands to ([`CommandSink`]); one that has a table ([`TableLog`]) also a writer of it.
 //!
 //! ```text
 //!                    Request::Read, Close          Reader      Event::Read(topic, session, …)
@@ -174,12 +174,6 @@ pub trait Log: Send + Sync {
     fn questioner(&self) -> Box<dyn Questioner>;
 }
 
-/// A log that has a table, which can be written.
-pub trait TableLog: Log {
-    /// Makes a writer of the table, which has fenced nobody yet.
-    fn table_writer(&self) -> Box<dyn TableWriter>;
-}
-
 /// Reads one topic. Lives on a thread of its own.
 pub trait Reader: Send {
     /// The next report; none when there was nothing to report for `wait`.
@@ -218,7 +212,14 @@ pub enum AppendError {
 /// Key and value of one record of the table; no value is a tombstone.
 pub type TableWrite = (Vec<u8>, Option<Vec<u8>>);
 
-/// Writes the table, in transactions; whoever begins last fences all before it.
+/// A log that has a table.
+pub trait TableLog: Log {
+    /// Makes a writer of the table that has fenced nobody yet. What keeps it from being made is the error of
+    /// its [`fence`](TableWriter::fence).
+    fn table_writer(&self) -> Box<dyn TableWriter>;
+}
+
+/// Writes the table, in transactions; whoever begins last fences all before it. Lives on a thread of its own.
 pub trait TableWriter: Send {
     /// Fences every earlier writer and aborts what it left open.
     ///

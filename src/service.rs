@@ -1,11 +1,12 @@
-//! The service: a log, the follower that folds it, and the listeners that answer from it, wired together.
+//! The service: a log, the follower that folds it, and the listeners that answer from it, wired together; and
+//! in `project` the same for the projector.
 //!
 //! Threads, clients and clocks live here and in [`log`](crate::log); what they drive is pure.
 //!
 //! ```text
 //!   main ──────────► waits for SIGINT, SIGTERM, or the end of the follower
 //!     start          starts the listeners, opens the log, starts the follower, ends
-//!     follower       driver: folds, publishes, tells the time      ─┐ events, bounded
+//!     follower       folds, publishes, tells the time              ─┐ events, bounded
 //!       reader       one for each open reader of the log           ─┤
 //!       questions    one for the client that answers questions     ─┘
 //!     commands-writer, lookup-…, admin-…   started by the log and by http
@@ -22,10 +23,14 @@
 //! than serving a list that no longer changes.
 
 mod data;
-mod driver;
+mod following;
 mod opening;
 mod port;
+mod project;
+mod projecting;
+mod undecodable;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -37,8 +42,9 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use self::data::DataDirectory;
-use self::driver::Driver;
+use self::following::Following;
 use self::opening::{OpenLog, Opening, source};
+pub use self::project::{STOP_MAX, project};
 use crate::config::Config;
 use crate::follower::{Follower, Settings};
 use crate::http::guard::Token;
@@ -103,7 +109,7 @@ pub fn run(config: Config, directory: &Path, sockets: &Path) -> Result<(), Serve
         }
         First::Other(started) => started.unwrap_or_else(|_| Err(panicked("the start")))?,
     };
-    let end = signals.or(service.driver.ended());
+    let end = signals.or(service.following.ended());
     if let First::Signal(signal) = end {
         info!(signal, "ending");
     }
@@ -127,8 +133,13 @@ fn start(
     let (directory, sockets) = (directory.to_owned(), sockets.to_owned());
     let start = move || drop(started.send(Service::start(&config, &directory, &sockets)));
     let thread = thread::Builder::new().name("start".to_owned()).spawn(start);
-    thread.map_err(|error| ServeError::Unavailable(format!("no thread to start on: {error}")))?;
+    thread.map_err(|error| no_thread("to start on", &error))?;
     Ok(outcome)
+}
+
+/// A thread, or what it waits with, is not to be had.
+fn no_thread(purpose: &str, error: &io::Error) -> ServeError {
+    ServeError::Unavailable(format!("no thread {purpose}: {error}"))
 }
 
 /// A thread of ours panicked. The panic itself was printed as it happened.
@@ -139,7 +150,7 @@ fn panicked(what: &str) -> ServeError {
 /// Everything that runs. The fields stand in the order in which they end.
 struct Service {
     server: Server,
-    driver: Driver,
+    following: Following,
     log: OpenLog,
     _data: DataDirectory,
 }
@@ -184,24 +195,27 @@ impl Service {
             }
         };
         opening.opened(Arc::clone(&log.sink));
-        let driver = Driver::start(follower, Arc::clone(&log.log), publisher, position, status)?;
-        Ok(Self { server, driver, log, _data: data })
+        let following = Following::start(follower, Arc::clone(&log.log), publisher, position, status)?;
+        Ok(Self { server, following, log, _data: data })
     }
 
     /// Ends in the order in which nothing acknowledged can be lost: first nobody can write any more, then
     /// nothing follows, then the log is closed.
     fn stop(self) {
         self.server.shutdown(DRAIN_MAX);
-        drop(self.driver);
+        drop(self.following);
         self.log.close();
     }
 }
 
 /// Tells where it listens, for people and for those who start it with port 0.
 fn announce(server: &Server, directory: &Path) {
-    let places = |places: &[Listen]| places.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ");
     let (lookup, admin) = (places(server.lookup()), places(server.admin()));
-    info!(%lookup, %admin, data = %directory.display(), "serving");
+    info!(lookup, admin, data = %directory.display(), "serving");
+}
+
+fn places(listen: &[Listen]) -> String {
+    listen.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// SIGINT and SIGTERM, with a runtime to wait for them on the main thread.
@@ -214,10 +228,9 @@ struct EndSignals {
 impl EndSignals {
     /// From now on neither signal ends the process by itself.
     fn new() -> Result<Self, ServeError> {
-        let unavailable =
-            |error: std::io::Error| ServeError::Unavailable(format!("no signal handling: {error}"));
+        let unavailable = |error: io::Error| ServeError::Unavailable(format!("no signal handling: {error}"));
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(unavailable)?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
         let context = runtime.enter();
         let interrupt = signal(SignalKind::interrupt()).map_err(unavailable)?;
         let terminate = signal(SignalKind::terminate()).map_err(unavailable)?;

@@ -38,7 +38,7 @@ fn without_a_verb_there_is_help() {
 #[test]
 fn wrong_usage_ends_with_2_names_the_fault_and_sends_nothing() {
     let service = Service::tcp([]);
-    let cases: [(&[&str], &str); 22] = [
+    let cases: [(&[&str], &str); 24] = [
         (&["chekc"], "chekc"),
         (&["check"], "ADDRESS"),
         (&["check", "203.0.113.7", "203.0.113.07"], "did you mean 203.0.113.7?"),
@@ -61,6 +61,8 @@ fn wrong_usage_ends_with_2_names_the_fault_and_sends_nothing() {
         (&["import", "-", "--format", "xml"], "xml"),
         (&["status", "--wait", "--watch"], "--watch"),
         (&["serve"], "serve takes no --url"),
+        (&["project"], "project takes no --url"),
+        (&["project", "--skip-offset", "-1"], "-1"),
     ];
     for (args, fault) in cases {
         let output = run_at(&service, args);
@@ -87,6 +89,20 @@ fn a_wrong_configuration_ends_with_2() {
         assert_eq!(code(&output), 2, "{args:?}: {output:?}");
         assert!(stderr(&output).contains(args[1]), "{args:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn project_needs_a_log_with_a_table() {
+    let output = run(&["project", "--skip-offset", "7", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code(&output), 2);
+    let said = stderr(&output);
+    assert!(said.contains("[log] kind = \"kafka\"") && said.lines().count() == 1, "{said}");
+    for args in [["--listen", "8183"], ["--data", "/nowhere"], ["--skip-offset", "x"]] {
+        let output = run(&[&["project"], &args[..]].concat());
+        assert!(code(&output) == 2 && stderr(&output).contains(args[0]), "{args:?}: {}", stderr(&output));
+    }
+    let help = run(&["project", "--help"]);
+    assert!(!stdout(&help).contains("--url") && !stdout(&help).contains("--data"), "{}", stdout(&help));
 }
 
 #[test]
@@ -474,6 +490,24 @@ fn status_is_a_table_or_the_answer_itself() {
     assert_eq!(stdout(&run_at(&service, &["status", "--json"])), format!("{body}\n"));
     assert_eq!(code(&run_at(&service, &["status"])), 3);
     assert_eq!(service.asked()[0].line, "GET /v1/status");
+}
+
+#[test]
+fn a_projector_is_shown_by_its_role() {
+    let body = r#"{"role":"stopped","ready":false,"reason":"future_command","reason_offset":7,"position":7,"rows":2,"fingerprint":"00ff","degraded":null,"message":"upgrade","version":"9.9"}"#;
+    let standby = r#"{"role":"standby","ready":false}"#;
+    let active = r#"{"role":"active","ready":true,"reason":null,"position":8,"rows":3}"#;
+    let replies = [body, body, standby, active, body].map(|body| reply(200, body));
+    let service = Service::tcp(replies);
+    let table = "role        stopped\nready       no\nreason      future_command at offset 7\n\
+                 message     upgrade\nposition    7\nrows        2\nfingerprint 00ff\nversion     9.9\n";
+    assert_eq!(stdout(&run_at(&service, &["status"])), table);
+    assert_eq!(stdout(&run_at(&service, &["status", "--json"])), format!("{body}\n"));
+    let waited = run_at(&service, &["status", "--wait"]);
+    assert_eq!((code(&waited), stderr(&waited)), (0, "portcullis: not ready yet: standby\n"));
+    let stopped = run_at(&service, &["status", "--wait"]);
+    let told = "portcullis: not ready, and stopped: future_command\n";
+    assert_eq!((code(&stopped), stderr(&stopped)), (3, told));
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod health;
 mod lifecycle;
 #[path = "http/limits.rs"]
 mod limits;
+#[path = "http/projector.rs"]
+mod projector;
 #[path = "http/ranges.rs"]
 mod ranges;
 #[path = "http/rights.rs"]

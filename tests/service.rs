@@ -28,8 +28,9 @@ fn what_was_acknowledged_is_there_after_twenty_kills() {
         let written = std::thread::scope(|scope| {
             let stop = &stop;
             let writer = |writer: u32| {
+                // Before the kill, however busy the machine is.
+                let mut client = process::client(url);
                 scope.spawn(move || {
-                    let mut client = process::client(url);
                     let mut written = Vec::new();
                     for at in 0..=u32::from(u16::MAX) {
                         let address = Ipv4Addr::from_bits((10 << 24) | (kill << 18) | (writer << 16) | at);

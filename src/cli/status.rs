@@ -2,7 +2,8 @@
 //!
 //! Three ways to look: once, every second until interrupted (`--watch`), or until it is ready (`--wait`, for
 //! scripts that start the service and go on). As JSON the service's own words are printed unread; as text the
-//! keys that this release knows, so that a service of another release can be looked at too.
+//! keys that this release knows, so that a service of another release can be looked at too. A projector may be
+//! the service; it is known by its role.
 
 use std::io::{self, IsTerminal};
 use std::thread;
@@ -41,11 +42,19 @@ pub struct StatusArgs {
     json: bool,
 }
 
-/// What the service says of itself, as far as people are shown it. Every key may be missing, because the
-/// service may be of another release.
+/// What the service says of itself, as far as people are shown it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Seen {
+    /// First, because it alone has a key that must be there.
+    Projector(Projector),
+    Sidecar(Sidecar),
+}
+
+/// What a sidecar says of itself. Every key may be missing, because it may be of another release.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Seen {
+struct Sidecar {
     phase: String,
     ready: bool,
     stale: bool,
@@ -59,6 +68,26 @@ struct Seen {
     rows: Rows,
     fingerprint: String,
     refused: Value,
+    version: String,
+}
+
+/// What a projector says of itself. Every key but the role may be missing.
+#[derive(Clone, Debug, Deserialize)]
+struct Projector {
+    role: String,
+    #[serde(default)]
+    ready: bool,
+    reason: Option<Value>,
+    reason_offset: Option<u64>,
+    degraded: Option<Value>,
+    message: Option<String>,
+    #[serde(default)]
+    position: u64,
+    #[serde(default)]
+    rows: u64,
+    #[serde(default)]
+    fingerprint: String,
+    #[serde(default)]
     version: String,
 }
 
@@ -128,7 +157,7 @@ fn watch(target: &Target, output: &mut Output, format: Format) -> Result<(), Fai
 
 /// Looks until the service is ready, over a new connection each time, since it may be starting only now.
 ///
-/// It is given up in three cases: an alarm, which waiting does not end; a failure that is not one of reaching
+/// It is given up in three cases: an alarm, or a projector that is stopped, which waiting does not end; a failure that is not one of reaching
 /// the service; and no answer for [`SILENCE_MAX`]. How long a service that answers takes is no matter: a long
 /// log is folded for as long as it takes.
 fn until_ready(target: &Target) -> Result<Look, Failure> {
@@ -136,20 +165,21 @@ fn until_ready(target: &Target) -> Result<Look, Failure> {
     let mut phase = String::new();
     loop {
         let failure = match target.connect(Intent::Read).and_then(|mut client| look(&mut client)) {
-            Ok(look) if look.seen.ready => return Ok(look),
-            Ok(look) if look.seen.phase == "alarm" => {
-                let reason = look.seen.alarm.as_ref().map(words).unwrap_or_default();
-                return Err(Failure::unavailable(shown(&format!("not ready, and in alarm: {reason}"))));
-            }
-            Ok(look) => {
-                answered = Instant::now();
-                if look.seen.phase != phase {
-                    // Each phase is told once, not with each look.
-                    phase = look.seen.phase;
-                    note(&format!("not ready yet: {}", shown(&phase)));
+            Ok(look) => match look.seen.waiting() {
+                Waiting::Over => return Ok(look),
+                Waiting::Vain(reason) => {
+                    return Err(Failure::unavailable(shown(&format!("not ready, and {reason}"))));
                 }
-                None
-            }
+                Waiting::For(now) => {
+                    answered = Instant::now();
+                    if now != phase {
+                        // Each phase is told once, not with each look.
+                        phase = now;
+                        note(&format!("not ready yet: {}", shown(&phase)));
+                    }
+                    None
+                }
+            },
             Err(failure) => Some(failure),
         };
         match failure {
@@ -169,26 +199,94 @@ fn print(output: &mut Output, look: &Look, format: Format) -> Result<(), Failure
     }
 }
 
-/// The lines for people. What is in order is left out where saying it would only hide the rest.
+/// How it stands with waiting for a service.
+enum Waiting {
+    /// It is ready.
+    Over,
+    /// It is on its way, and this far.
+    For(String),
+    /// It will not become ready by itself, for this reason.
+    Vain(String),
+}
+
+/// The lines for people, each with the name of what it tells; none where saying it would only hide the rest.
+type Lines = Vec<(&'static str, Option<String>)>;
+
+impl Seen {
+    fn waiting(&self) -> Waiting {
+        let reason = |reason: &Option<Value>| reason.as_ref().map(words).unwrap_or_default();
+        match self {
+            Self::Sidecar(Sidecar { ready: true, .. }) | Self::Projector(Projector { ready: true, .. }) => {
+                Waiting::Over
+            }
+            Self::Sidecar(sidecar) if sidecar.phase == "alarm" => {
+                Waiting::Vain(format!("in alarm: {}", reason(&sidecar.alarm)))
+            }
+            Self::Projector(projector) if projector.role == "stopped" => {
+                Waiting::Vain(format!("stopped: {}", reason(&projector.reason)))
+            }
+            Self::Sidecar(sidecar) => Waiting::For(sidecar.phase.clone()),
+            Self::Projector(projector) => Waiting::For(projector.role.clone()),
+        }
+    }
+
+    fn lines(&self) -> Lines {
+        match self {
+            Self::Sidecar(sidecar) => sidecar.lines(),
+            Self::Projector(projector) => projector.lines(),
+        }
+    }
+}
+
+impl Sidecar {
+    fn lines(&self) -> Lines {
+        let age = self.age_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
+        vec![
+            ("phase", Some(self.phase.clone())),
+            ("ready", Some(yes(self.ready))),
+            ("stale", self.stale.then(|| yes(true))),
+            ("degraded", self.degraded.as_ref().map(words)),
+            ("alarm", self.alarm.as_ref().map(words)),
+            ("message", self.message.clone()),
+            ("position", Some(format!("{} (log end {}, lag {})", self.position, self.log_end, self.lag))),
+            ("age", Some(age)),
+            ("rows", Some(format!("{} IPv4, {} IPv6", self.rows.ipv4, self.rows.ipv6))),
+            ("refused", Some(words(&self.refused))),
+            ("fingerprint", Some(self.fingerprint.clone())),
+            ("version", Some(self.version.clone())),
+        ]
+    }
+}
+
+impl Projector {
+    fn lines(&self) -> Lines {
+        let reason = self.reason.as_ref().map(words);
+        let reason = reason.map(|reason| match self.reason_offset {
+            Some(offset) => format!("{reason} at offset {offset}"),
+            None => reason,
+        });
+        vec![
+            ("role", Some(self.role.clone())),
+            ("ready", Some(yes(self.ready))),
+            ("reason", reason),
+            ("degraded", self.degraded.as_ref().map(words)),
+            ("message", self.message.clone()),
+            ("position", Some(self.position.to_string())),
+            ("rows", Some(self.rows.to_string())),
+            ("fingerprint", Some(self.fingerprint.clone())),
+            ("version", Some(self.version.clone())),
+        ]
+    }
+}
+
+fn yes(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+/// The lines of one look.
 fn table(seen: &Seen) -> Vec<String> {
-    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let age = seen.age_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
-    let rows = [
-        ("phase", Some(seen.phase.clone())),
-        ("ready", Some(yes(seen.ready))),
-        ("stale", seen.stale.then(|| yes(true))),
-        ("degraded", seen.degraded.as_ref().map(words)),
-        ("alarm", seen.alarm.as_ref().map(words)),
-        ("message", seen.message.clone()),
-        ("position", Some(format!("{} (log end {}, lag {})", seen.position, seen.log_end, seen.lag))),
-        ("age", Some(age)),
-        ("rows", Some(format!("{} IPv4, {} IPv6", seen.rows.ipv4, seen.rows.ipv6))),
-        ("refused", Some(words(&seen.refused))),
-        ("fingerprint", Some(seen.fingerprint.clone())),
-        ("version", Some(seen.version.clone())),
-    ];
-    let lines = rows.into_iter().filter_map(|(name, text)| Some(format!("{name:<11} {}", shown(&text?))));
-    lines.collect()
+    let lines = seen.lines().into_iter();
+    lines.filter_map(|(name, text)| Some(format!("{name:<11} {}", shown(&text?)))).collect()
 }
 
 /// A small JSON value without its punctuation.

@@ -32,7 +32,7 @@ use super::codes;
 use super::group::{self, Numbered};
 use super::guard::{self, Peer};
 use super::request::{self, BODY_BYTES_MAX, Parameters};
-use super::worker::Worker;
+use super::sidecar::Sidecar;
 use crate::address::Ends;
 use crate::command::{Action, Command, CommandId};
 use crate::log::AppendError;
@@ -98,38 +98,38 @@ fn wait_of(millis: &str) -> Result<Duration, Problem> {
 /// `POST /v1/commands`: 201 for new commands, 200 for a group that was in the log already and for a dry run,
 /// 202 when the wait for its effect was too short.
 pub(super) async fn commands(
-    worker: &Worker,
+    sidecar: &Sidecar,
     head: &Parts,
     body: &mut Incoming,
     peer: Peer,
 ) -> Result<Answer, Problem> {
     // Before the body is read: who may not write must not make us hold 4 MiB either.
-    guard::check_write(head, &worker.app.token, peer)?;
+    guard::check_write(head, &sidecar.app.token, peer)?;
     let asked = Asked::parse(head)?;
-    let body = request::body(&worker.bodies, body, BODY_BYTES_MAX).await?;
+    let body = request::body(&sidecar.bodies, body, BODY_BYTES_MAX).await?;
     let group = group::parse(head, &body, asked.key.as_deref())?;
     // Its bytes count for as long as they are held, and what follows may wait for the log.
     drop(body);
     // Without a snapshot the view is empty too: it knows neither which ids are carried nor what is too much.
-    worker.with_snapshot(|_| ()).ok_or_else(Problem::not_ready)?;
+    sidecar.with_snapshot(|_| ()).ok_or_else(Problem::not_ready)?;
     if asked.dry_run {
-        return Ok(dry_run(worker, group).await);
+        return Ok(dry_run(sidecar, group).await);
     }
     // Of the group as it was sent, so that a retry is answered in the same form.
     let size = Size::of(&group);
-    settle(worker, &group).await;
+    settle(sidecar, &group).await;
     // A retry must look like success, whatever has become of its commands since.
-    let (carried, fresh) = split_carried(&worker.app.served, group);
+    let (carried, fresh) = split_carried(&sidecar.app.served, group);
     // Nothing is left to write. The offset told is that of the last command, as it was the first time.
     if let (Some(offset), []) = (carried.iter().max(), fresh.as_slice()) {
-        let applied = applied(worker, &asked, &carried, size).await;
+        let applied = applied(sidecar, &asked, &carried, size).await;
         return Ok(applied.answer(StatusCode::OK, Written::Duplicate { offset: *offset, duplicate: true }));
     }
     // Only what is new is judged: on the rest the fold has spoken already.
-    refuse(worker, &fresh).await?;
+    refuse(sidecar, &fresh).await?;
     let ids: Vec<CommandId> = fresh.iter().map(|numbered| numbered.id.clone()).collect();
-    let (offset, offsets) = append(worker, &fresh, &ids).await?;
-    let applied = applied(worker, &asked, &offsets, size).await;
+    let (offset, offsets) = append(sidecar, &fresh, &ids).await?;
+    let applied = applied(sidecar, &asked, &offsets, size).await;
     Ok(applied.answer(StatusCode::CREATED, Written::New { offset, count: ids.len(), ids }))
 }
 
@@ -156,9 +156,9 @@ impl Acknowledged {
 
 /// Waits until the view knows what was acknowledged under the ids of the group: else a retry is not known for
 /// one. If that takes too long the fold decides alone, which counts an id once in any case.
-async fn settle(worker: &Worker, group: &[Numbered]) {
-    let Some(behind) = worker.acknowledged.borrow().behind(group) else { return };
-    let mut published = worker.app.published.clone();
+async fn settle(sidecar: &Sidecar, group: &[Numbered]) {
+    let Some(behind) = sidecar.acknowledged.borrow().behind(group) else { return };
+    let mut published = sidecar.app.published.clone();
     let _ = timeout(SETTLE_MAX, published.wait_for(|position| *position >= behind)).await;
 }
 
@@ -177,7 +177,7 @@ fn split_carried(served: &Served, group: Vec<Numbered>) -> (Vec<Offset>, Vec<Num
 }
 
 /// Refuses what the fold would refuse anyway, as far as that can be known before it is in the log.
-async fn refuse(worker: &Worker, group: &[Numbered]) -> Result<(), Problem> {
+async fn refuse(sidecar: &Sidecar, group: &[Numbered]) -> Result<(), Problem> {
     // The fold will judge by the timestamp that the log gives; until then our own clock is the best guess.
     let now = Timestamp::from(SystemTime::now());
     // The first fault in the order of the group is told; nothing of it is written then.
@@ -193,11 +193,11 @@ async fn refuse(worker: &Worker, group: &[Numbered]) -> Result<(), Problem> {
     }
     // Only a preview knows how many of the addresses are blacklisted already; it is seldom needed.
     let added: u128 = group.iter().map(|numbered| ipv4_addresses(&numbered.command)).sum();
-    let total = u128::from(worker.app.served.ipv4_addresses()) + added;
+    let total = u128::from(sidecar.app.served.ipv4_addresses()) + added;
     if total <= u128::from(view::IPV4_ADDRESSES_MAX) {
         return Ok(());
     }
-    let outcomes = preview(worker, group, now).await;
+    let outcomes = preview(sidecar, group, now).await;
     let refused = |outcome: &Outcome| outcome.refused == Some(Refusal::TooBroad);
     match group.iter().zip(&outcomes).find(|(_, outcome)| refused(outcome)) {
         Some((Numbered { line, .. }, _)) => {
@@ -225,8 +225,8 @@ const fn ipv4_addresses(command: &Command) -> u128 {
 
 /// What the fold would say of each command, in order, if they were in the log now. Found out on a thread of
 /// its own, because it may copy many rows.
-async fn preview(worker: &Worker, group: &[Numbered], now: Timestamp) -> Vec<Outcome> {
-    let served = worker.app.served.clone();
+async fn preview(sidecar: &Sidecar, group: &[Numbered], now: Timestamp) -> Vec<Outcome> {
+    let served = sidecar.app.served.clone();
     let commands: Vec<Command> = group.iter().map(|numbered| numbered.command.clone()).collect();
     blocking(move || served.preview(&commands, now)).await
 }
@@ -240,14 +240,14 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// What the group would change, summed up; nothing is written.
-async fn dry_run(worker: &Worker, group: Vec<Numbered>) -> Answer {
+async fn dry_run(sidecar: &Sidecar, group: Vec<Numbered>) -> Answer {
     #[derive(Serialize)]
     struct Preview {
         rows_changed: Value,
         addresses_changed: Value,
         refused: Value,
     }
-    let outcomes = preview(worker, &group, Timestamp::from(SystemTime::now())).await;
+    let outcomes = preview(sidecar, &group, Timestamp::from(SystemTime::now())).await;
     let rows = outcomes.iter().map(|outcome| u128::from(outcome.rows_changed)).sum();
     let addresses =
         outcomes.iter().fold(0_u128, |sum, outcome| sum.saturating_add(outcome.addresses_changed));
@@ -287,7 +287,7 @@ impl Size {
 /// Appends a group and waits for its outcome: the last offset, and all of them. The log goes on with it when
 /// the client does not wait.
 async fn append(
-    worker: &Worker,
+    sidecar: &Sidecar,
     group: &[Numbered],
     ids: &[CommandId],
 ) -> Result<(Offset, Vec<Offset>), Problem> {
@@ -295,7 +295,7 @@ async fn append(
     let values = group.iter().map(|numbered| numbered.command.encode().into_bytes()).collect();
     let (done, outcome) = oneshot::channel();
     // When the client is gone nobody receives the outcome, and the commands are written all the same.
-    worker.app.sink.append(values, Box::new(move |result| drop(done.send(result))));
+    sidecar.app.sink.append(values, Box::new(move |result| drop(done.send(result))));
     // Each of these names the ids, so that even a client that sent none can repeat the group safely.
     let unknown = |reason: &str| {
         let message = format!("what became of the commands is unknown: {reason}");
@@ -305,8 +305,8 @@ async fn append(
     match timeout(APPEND_MAX, outcome).await {
         Ok(Ok(Ok(offsets))) => match offsets.last() {
             Some(last) => {
-                let published = *worker.app.published.borrow();
-                worker.acknowledged.borrow_mut().remember(ids, &offsets, published);
+                let published = *sidecar.app.published.borrow();
+                sidecar.acknowledged.borrow_mut().remember(ids, &offsets, published);
                 Ok((*last, offsets))
             }
             None => Err(unknown("the log named no offset")),
@@ -329,9 +329,9 @@ enum AppliedYet {
 }
 
 /// Waits, if asked to, until the commands at these offsets are in a snapshot, and says what the fold said.
-async fn applied(worker: &Worker, asked: &Asked, offsets: &[Offset], size: Size) -> AppliedYet {
+async fn applied(sidecar: &Sidecar, asked: &Asked, offsets: &[Offset], size: Size) -> AppliedYet {
     let (Some(wait), Some(last)) = (asked.wait, offsets.iter().max()) else { return AppliedYet::NotAsked };
-    let mut published = worker.app.published.clone();
+    let mut published = sidecar.app.published.clone();
     // Published, not only folded: the sender is promised that lookups know it.
     let arrived = timeout(wait, published.wait_for(|position| *position >= last.next())).await;
     if !matches!(arrived, Ok(Ok(_))) {
@@ -339,7 +339,7 @@ async fn applied(worker: &Worker, asked: &Asked, offsets: &[Offset], size: Size)
     }
     // The outcome of a command that was written long ago is forgotten; a part of a sum would be none.
     let outcomes: Option<Vec<Outcome>> =
-        offsets.iter().map(|offset| worker.app.served.outcome(*offset)).collect();
+        offsets.iter().map(|offset| sidecar.app.served.outcome(*offset)).collect();
     let Some(outcomes) = outcomes else {
         return AppliedYet::Applied { changed: Value::Null, refused: Value::Null };
     };

@@ -240,6 +240,11 @@ impl Problem {
         Self::new(codes::NOT_READY, message, "wait until /readyz answers 200, which says how far it has got")
     }
 
+    /// There is no such path; the hint says which there are.
+    pub(super) fn not_found(hint: &'static str) -> Self {
+        Self::new(codes::NOT_FOUND, "there is no such path on this listener", hint)
+    }
+
     /// The path is there and does not take the method; `Allow` says which it takes.
     pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
         let message = format!("the path takes {allowed}");

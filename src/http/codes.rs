@@ -75,10 +75,11 @@ error_codes! {
     EXPIRED = "expired", UNPROCESSABLE_ENTITY, "A ban is over already.";
     EXPORT_BUSY = "export_busy", TOO_MANY_REQUESTS, "Another export is running.";
     HEADERS_TOO_LARGE = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The header is above 16 KiB or 32 fields.";
-    NOT_READY = "not_ready", SERVICE_UNAVAILABLE, "There is no snapshot yet.";
-    DRAINING = "draining", SERVICE_UNAVAILABLE, "The sidecar is shutting down.";
-    DEGRADED = "degraded", SERVICE_UNAVAILABLE, "`/readyz?strict`: it serves, and does not follow as it should.";
+    NOT_READY = "not_ready", SERVICE_UNAVAILABLE, "There is no snapshot yet; of a projector: it has not looked at the table yet.";
+    DRAINING = "draining", SERVICE_UNAVAILABLE, "The process is shutting down.";
+    DEGRADED = "degraded", SERVICE_UNAVAILABLE, "`/readyz?strict`: it does its work, and not all is as it should be.";
     ALARM = "alarm", SERVICE_UNAVAILABLE, "`/readyz?strict`: it serves, and must not follow.";
+    STOPPED = "stopped", SERVICE_UNAVAILABLE, "A projector writes nothing; `/v1/status` says why.";
     BUSY = "busy", SERVICE_UNAVAILABLE, "Too many bodies are being read at once: repeat it.";
     LOG_UNAVAILABLE = "log_unavailable", SERVICE_UNAVAILABLE, "The log took nothing: repeat later.";
     OUTCOME_UNKNOWN = "outcome_unknown", GATEWAY_TIMEOUT, "The log may have taken all, some or nothing: repeat with the same ids.";

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::answer::{Answer, Body, JSON, Problem, answer, json};
 use super::codes;
 use super::request::Parameters;
-use super::worker::Worker;
+use super::sidecar::Sidecar;
 use crate::blacklist::RowCounts;
 use crate::record::{Offset, Position};
 use crate::status::{Alarm, Degraded, Detail, Phase};
@@ -44,13 +44,13 @@ struct Progress {
 /// `GET /readyz`: whether checks are answered. `?strict` also asks whether the sidecar follows as it should.
 ///
 /// Of several hindrances the first in this order is told: no snapshot, draining, alarm, degraded.
-pub(super) fn readyz(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
+pub(super) fn readyz(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem> {
     let strict = Parameters::parse(head, &["strict"])?.flag("strict")?;
-    let detail = worker.app.status.detail();
+    let detail = sidecar.app.status.detail();
     // Readiness is what lookups see, not what the follower says.
-    let ready = worker.with_snapshot(|_| ()).is_some();
+    let ready = sidecar.with_snapshot(|_| ()).is_some();
     // Told on connections that are still open, so that a load balancer sends its next requests elsewhere.
-    let draining = worker.drain.borrow().is_some();
+    let draining = sidecar.drain.borrow().is_some();
     let hindrance = match &*detail {
         _ if !ready => Some(Problem::not_ready()),
         _ if draining => {
@@ -61,7 +61,7 @@ pub(super) fn readyz(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
         _ => None,
     };
     let Detail { phase, position, records_read, ref message, .. } = *detail;
-    let log_end = worker.app.status.log_end();
+    let log_end = sidecar.app.status.log_end();
     let message = message.clone();
     let progress = Progress { ready, phase, position, log_end, records_read, message };
     Ok(match hindrance {
@@ -120,9 +120,9 @@ impl From<RowCounts> for Rows {
 
 /// `GET /v1/status`. Its parts are read one after the other, so that the log's end may be newer than the
 /// rest.
-pub(super) fn status(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
+pub(super) fn status(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem> {
     Parameters::parse(head, &[])?;
-    let status = &worker.app.status;
+    let status = &sidecar.app.status;
     let (detail, log_end, age) = (status.detail(), status.log_end(), status.age(Instant::now()));
     let degraded_offset = match detail.degraded {
         Some(Degraded::FutureCommand(offset)) => Some(offset),
@@ -130,7 +130,7 @@ pub(super) fn status(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
     };
     let shown = Status {
         phase: detail.phase,
-        ready: worker.with_snapshot(|_| ()).is_some(),
+        ready: sidecar.with_snapshot(|_| ()).is_some(),
         // No age makes a snapshot stale.
         stale: false,
         degraded: detail.degraded.map(Degraded::word),
@@ -144,7 +144,7 @@ pub(super) fn status(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
         rows: detail.rows.into(),
         fingerprint: detail.fingerprint,
         refused: detail.refused,
-        version: worker.app.version,
+        version: sidecar.app.version,
     };
     Ok(json(StatusCode::OK, &shown))
 }

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use super::answer::{Answer, BLACKLISTED, Body, JSON, PLAIN, Problem, answer, at_position};
 use super::request::{self, BODY_BYTES_MAX, Parameters, percent_decoded};
-use super::worker::Worker;
+use super::sidecar::Sidecar;
 use super::{Kind, codes};
 use crate::address::Address;
 use crate::snapshot::{Snapshot, Verdict};
@@ -36,28 +36,28 @@ pub const LOOKUP_BODY_BYTES_MAX: usize = LOOKUP_BATCH_ADDRESSES_MAX * 64;
 const SLICE_ADDRESSES: usize = 64;
 
 /// `GET /v1/check/{ip}`.
-pub(super) fn check_segment(worker: &Worker, head: &Parts, segment: &str) -> Result<Answer, Problem> {
+pub(super) fn check_segment(sidecar: &Sidecar, head: &Parts, segment: &str) -> Result<Answer, Problem> {
     // Most requests have no parameters, and need no list of them.
     if head.uri.query().is_some() {
         Parameters::parse(head, &[])?;
     }
     // Clients that build paths with a library send the colons of an IPv6 address encoded.
     let text = percent_decoded(segment).ok_or_else(not_utf8)?;
-    check(worker, head, &text)
+    check(sidecar, head, &text)
 }
 
 /// `GET /v1/check?ip=`.
-pub(super) fn check_parameter(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
+pub(super) fn check_parameter(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem> {
     let text = Parameters::parse(head, &["ip"])?.value("ip")?;
     let missing = || request::invalid("ip", "is missing", "write it like /v1/check?ip=203.0.113.7");
-    check(worker, head, &text.ok_or_else(missing)?)
+    check(sidecar, head, &text.ok_or_else(missing)?)
 }
 
 /// One address, answered from the newest snapshot. The address is read first: what can't be one is wrong
 /// whether there is a snapshot or not.
-fn check(worker: &Worker, head: &Parts, text: &str) -> Result<Answer, Problem> {
+fn check(sidecar: &Sidecar, head: &Parts, text: &str) -> Result<Answer, Problem> {
     let address: Address = text.parse()?;
-    let found = worker.with_snapshot(|snapshot| (snapshot.lookup(address), snapshot.position()));
+    let found = sidecar.with_snapshot(|snapshot| (snapshot.lookup(address), snapshot.position()));
     let (verdict, position) = found.ok_or_else(Problem::not_ready)?;
     Ok(at_position(verdict_answer(verdict, wanted_form(head)), position))
 }
@@ -104,18 +104,18 @@ fn not_utf8() -> Problem {
 /// `POST /v1/check`: a verdict for each address of the body, in order. A body that begins with `[` is a JSON
 /// array and answered with one; all else is lines, answered with lines.
 pub(super) async fn check_batch(
-    worker: &Worker,
+    sidecar: &Sidecar,
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<Answer, Problem> {
     Parameters::parse(head, &[])?;
-    let (addresses_max, bytes_max) = match worker.kind {
+    let (addresses_max, bytes_max) = match sidecar.kind {
         Kind::Lookup => (LOOKUP_BATCH_ADDRESSES_MAX, LOOKUP_BODY_BYTES_MAX),
         Kind::Admin => (ADMIN_BATCH_ADDRESSES_MAX, BODY_BYTES_MAX),
     };
-    let bytes = request::body(&worker.bodies, body, bytes_max).await?;
+    let bytes = request::body(&sidecar.bodies, body, bytes_max).await?;
     // One snapshot for all of them; held by count, because a guard must not cross an await.
-    let snapshot = worker.hold_snapshot().ok_or_else(Problem::not_ready)?;
+    let snapshot = sidecar.hold_snapshot().ok_or_else(Problem::not_ready)?;
     let text = str::from_utf8(&bytes)
         .map_err(|_| Problem::new(codes::BODY_INVALID, "the body is not UTF-8", "encode it as UTF-8"))?;
     let body = if text.trim_ascii_start().starts_with('[') {

@@ -29,7 +29,7 @@ use super::answer::{Answer, Body, JSON_LINES, PLAIN, Piece, Problem, answer, at_
 use super::codes;
 use super::lookup::{Form, wanted_form};
 use super::request::Parameters;
-use super::worker::Worker;
+use super::sidecar::Sidecar;
 use crate::address::Range;
 use crate::record::{Offset, Timestamp};
 use crate::table::Row;
@@ -43,9 +43,9 @@ pub const EXPORT_MAX: Duration = Duration::from_secs(600);
 
 /// `GET /v1/ranges`: a row a line, or what is blacklisted now as plain text. `HEAD` makes no list and takes
 /// no place.
-pub(super) async fn ranges(worker: &Worker, head: &Parts) -> Result<Answer, Problem> {
+pub(super) async fn ranges(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem> {
     Parameters::parse(head, &[])?;
-    let snapshot = worker.hold_snapshot().ok_or_else(Problem::not_ready)?;
+    let snapshot = sidecar.hold_snapshot().ok_or_else(Problem::not_ready)?;
     let (made, pieces) = mpsc::channel(PIECES_MAX);
     let form = wanted_form(head);
     let content_type = match form {
@@ -56,17 +56,17 @@ pub(super) async fn ranges(worker: &Worker, head: &Parts) -> Result<Answer, Prob
     let (position, place) = match form {
         _ if head.method == Method::HEAD => (snapshot.position(), None),
         Form::Plain => {
-            let place = worker.exports.send()?;
+            let place = sidecar.exports.send()?;
             let position = snapshot.position();
             tokio::task::spawn_blocking(move || export.send(snapshot.ranges(), write_range));
             (position, Some(place))
         }
         Form::Json => {
             // A copy waits for other walks over the list; meanwhile the list can be sent to others.
-            let copying = worker.exports.copy()?;
-            let served = Arc::clone(&worker.app.served);
+            let copying = sidecar.exports.copy()?;
+            let served = Arc::clone(&sidecar.app.served);
             let (copy, copying) = blocking(move || (served.copy_rows(), copying)).await;
-            let place = worker.exports.send()?;
+            let place = sidecar.exports.send()?;
             drop(copying);
             tokio::task::spawn_blocking(move || export.send(copy.rows.into_iter(), write_row));
             (copy.position, Some(place))

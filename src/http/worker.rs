@@ -5,14 +5,13 @@
 //!                                                                └──► queue ──► <kind>-1  …
 //! ```
 //!
-//! Each thread that answers has a runtime and a reader of its own and shares nothing with the others that
+//! Each thread that answers has a runtime and a reader of snapshots of its own and shares nothing with the others that
 //! changes per request. So lookups scale with the threads, and a slow client of one worker is nothing to
 //! another. A connection stays with the worker that got it; they are handed out in turn and never moved.
 //!
 //! At the drain the acceptors close their listeners, and each worker tells its connections to end and waits
 //! for them until the time that the drain names. What is left is cut off with the runtime.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -24,15 +23,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinSet, LocalSet};
 use tokio::time::{self, MissedTickBehavior};
 
-use super::admin::Acknowledged;
 use super::connection::serve;
 use super::guard::Hosts;
 use super::listen::{Connected, Listener, Socket};
 use super::pace::Pace;
-use super::ranges::Exports;
-use super::request::Bodies;
-use super::{App, Kind};
-use crate::snapshot::{Reader, Snapshot};
+use super::projector::Projector;
+use super::sidecar::Sidecar;
+use super::{Kind, Source};
 
 /// The most connections that the lookup listeners hold over TCP, and as many over Unix sockets; while there
 /// are as many, accepting waits.
@@ -170,42 +167,39 @@ impl Places {
     }
 }
 
-/// What a thread answers from. It never leaves its thread, so that plain cells are enough.
+/// What answers on a thread.
 pub(super) struct Worker {
-    pub(super) app: Arc<App>,
-    pub(super) kind: Kind,
     pub(super) hosts: Arc<Hosts>,
-    pub(super) exports: Exports,
-    pub(super) drain: Drain,
-    pub(super) bodies: Bodies,
-    /// There is one admin worker, so that it knows all that was acknowledged.
-    pub(super) acknowledged: RefCell<Acknowledged>,
-    reader: RefCell<Reader>,
+    pub(super) answers: Answers,
+}
+
+/// What a worker answers from.
+#[allow(clippy::large_enum_variant, reason = "there is one for each thread, and none is ever moved")]
+pub(super) enum Answers {
+    Sidecar(Sidecar),
+    Projector(Projector),
 }
 
 impl Worker {
-    pub(super) fn new(app: Arc<App>, kind: Kind, hosts: Arc<Hosts>, drain: Drain) -> Self {
-        let reader = RefCell::new(app.readers.reader());
-        let (exports, bodies, acknowledged) = (Exports::new(), Bodies::default(), RefCell::default());
-        Self { app, kind, hosts, exports, drain, bodies, acknowledged, reader }
+    pub(super) fn new(source: Source, kind: Kind, hosts: Arc<Hosts>, drain: Drain) -> Self {
+        let answers = match source {
+            Source::Sidecar(app) => Answers::Sidecar(Sidecar::new(app, kind, drain)),
+            Source::Projector(app) => Answers::Projector(Projector::new(app, drain)),
+        };
+        Self { hosts, answers }
     }
 
-    /// Looks at the newest snapshot, briefly: the closure can't await.
-    /// None before the first snapshot, which is not the same as an empty blacklist.
-    pub(super) fn with_snapshot<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> Option<T> {
-        self.reader.borrow_mut().snapshot().map(look)
-    }
-
-    /// The newest snapshot, to be held for longer: over an await, or on another thread. Counting it touches
-    /// memory that other workers share, so that single lookups do without.
-    pub(super) fn hold_snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.reader.borrow_mut().hold()
+    /// Lets go of what nobody needs to answer from any more.
+    fn refresh(&self) {
+        match &self.answers {
+            Answers::Sidecar(sidecar) => drop(sidecar.with_snapshot(|_| ())),
+            Answers::Projector(_) => {}
+        }
     }
 
     /// Serves the connections that are handed to it until the drain begins, then those that it has until
     /// they are done or the time is up.
-    pub(super) async fn run(self, mut handed: mpsc::UnboundedReceiver<Handed>) {
-        let mut drain = self.drain.clone();
+    async fn run(self, mut handed: mpsc::UnboundedReceiver<Handed>, mut drain: Drain) {
         let worker = Rc::new(self);
         let mut connections = Connections::default();
         let mut refresh = time::interval(REFRESH);
@@ -218,7 +212,7 @@ impl Worker {
                     None => break,
                 },
                 () = connections.end_one() => {}
-                _ = refresh.tick() => drop(worker.with_snapshot(|_| ())),
+                _ = refresh.tick() => worker.refresh(),
                 _ = drain.changed() => break,
             }
         }
@@ -284,11 +278,12 @@ pub(super) fn run_local(
     runtime: tokio::runtime::Runtime,
     worker: impl FnOnce() -> Worker + 'static,
     handed: mpsc::UnboundedReceiver<Handed>,
+    drain: Drain,
 ) {
     // As a task of its own, because the future of a local set is polled whenever any of its tasks is, which
     // here would be at each request.
     let local = LocalSet::new();
-    let task = local.spawn_local(async { worker().run(handed).await });
+    let task = local.spawn_local(async { worker().run(handed, drain).await });
     if let Err(error) = local.block_on(&runtime, task) {
         tracing::error!(%error, "a worker ended in a panic");
     }

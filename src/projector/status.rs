@@ -26,6 +26,14 @@ impl Role {
             Self::Stopped(_) => "stopped",
         }
     }
+
+    /// Why it writes nothing; none unless it is stopped.
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Stopped(reason) => Some(reason),
+            Self::Active | Self::Standby => None,
+        }
+    }
 }
 
 /// Why a projector writes nothing.
@@ -70,6 +78,9 @@ impl Reason {
 pub struct Status {
     /// What it is to the table.
     pub role: Role,
+    /// Whether it has come to know its role. One that has just started is called a standby, too, but may
+    /// neither see the table nor watch anybody yet.
+    pub looked: bool,
     /// The position that the table holds, by its newest watermark that this projector saw or wrote.
     pub position: Position,
     /// The table's rows.
@@ -94,6 +105,11 @@ impl Projector {
 }
 
 impl Status {
+    /// Whether it does what it is there for: it writes the table, or would if nobody else did.
+    pub const fn is_ready(&self) -> bool {
+        self.looked && !matches!(self.role, Role::Stopped(_))
+    }
+
     /// Takes over what a watermark says.
     pub(super) fn note(&mut self, watermark: &Watermark) {
         self.position = watermark.position;

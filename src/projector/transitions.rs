@@ -69,6 +69,7 @@ impl Projector {
             }
             Verdict::Halt(halt) => self.halt(halt, clocks),
         }
+        self.status.looked = true;
         self.read_waits.reset();
     }
 

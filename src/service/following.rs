@@ -1,26 +1,26 @@
 //! The follower's thread: gives it events and clocks, does what it wants done.
 //!
 //! ```text
-//!   reader, questions ──► inbox ──► Driver's thread ──► Follower::handle(event, now, wall)
-//!                       (bounded)        ▲                      │ effects
-//!                                        └── a tick             ├──► Port       read, close, ask
-//!                                            every 250 ms       ├──► Publisher  what lookups see
-//!                                                               └──► log lines  within limits
+//!   Port::next ──► Following's thread ──► Follower::handle(event, now, wall)
+//!                          ▲                     │ effects
+//!                          └── a tick            ├──► Port::request  read, close, ask
+//!                              every 250 ms      ├──► Publisher      what lookups see
+//!                                                └──► log lines      within limits
 //! ```
 //!
 //! This thread is the only one that folds and publishes. It makes no blocking call to the log, because
 //! expiries wait for nobody: a ban ends on time though the log is gone.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
-use super::ServeError;
-use super::port::{EVENTS_MAX, Message, Port};
+use super::port::{Heard, Port, Take, Teller};
+use super::undecodable::Undecodable;
+use super::{ServeError, no_thread};
 use crate::follower::{Effect, Follower};
 use crate::log::{Event, Log};
 use crate::record::{Position, Timestamp};
@@ -31,19 +31,19 @@ use crate::status::{Detail, Status};
 /// room for a busy machine.
 const TICK: Duration = Duration::from_millis(250);
 const _: () = assert!(TICK.as_millis() <= 500, "a ban ends within a second of its expiry");
-/// The most undecodable records that are logged in a minute; the rest is counted. One bad producer must not
-/// fill the disk with our words about it.
-const UNDECODABLE_LOGGED_PER_MINUTE: u32 = 10;
+/// Tells the thread to end.
+#[derive(Debug)]
+struct Stop;
 
 /// The thread that follows, until it is dropped; dropping waits for its end.
-pub(super) struct Driver {
-    inbox: SyncSender<Message>,
+pub(super) struct Following {
+    teller: Teller<Stop>,
     /// Closed by the end of the thread.
     running: oneshot::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Driver {
+impl Following {
     /// Starts to follow the log. `published` is told the position of each snapshot that lookups can see.
     ///
     /// # Errors
@@ -55,9 +55,9 @@ impl Driver {
         published: watch::Sender<Position>,
         status: Arc<Status>,
     ) -> Result<Self, ServeError> {
-        let (inbox, events) = sync_channel(EVENTS_MAX);
+        let port = Port::new(log).map_err(|error| no_thread("to follow on", &error))?;
         let (ended, running) = oneshot::channel();
-        let port = Port::new(log, inbox.clone());
+        let teller = port.teller();
         let work = Work {
             follower,
             port,
@@ -66,12 +66,11 @@ impl Driver {
             _ended: ended,
             status,
             shown: Detail::default(),
-            undecodable: Limit::default(),
+            undecodable: Undecodable::default(),
         };
-        let thread = thread::Builder::new().name("follower".to_owned()).spawn(move || work.run(&events));
-        let thread =
-            thread.map_err(|error| ServeError::Unavailable(format!("no thread to follow on: {error}")))?;
-        Ok(Self { inbox, running, thread: Some(thread) })
+        let thread = thread::Builder::new().name("follower".to_owned()).spawn(move || work.run());
+        let thread = thread.map_err(|error| no_thread("to follow on", &error))?;
+        Ok(Self { teller, running, thread: Some(thread) })
     }
 
     /// Ends when the thread does, which without being told to it never should. A panic counts: it drops the
@@ -81,10 +80,9 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl Drop for Following {
     fn drop(&mut self) {
-        // Waits for room in the inbox, which the thread makes; one that has panicked has dropped its end.
-        let _gone = self.inbox.send(Message::Stop);
+        self.teller.tell(Stop);
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
@@ -94,32 +92,26 @@ impl Drop for Driver {
 /// What the thread owns. Nothing of it is shared but through its own handles.
 struct Work {
     follower: Follower,
-    port: Port,
+    port: Port<Stop>,
     publisher: Publisher,
     published: watch::Sender<Position>,
     _ended: oneshot::Sender<()>,
     status: Arc<Status>,
     shown: Detail,
-    undecodable: Limit,
+    undecodable: Undecodable,
 }
 
 impl Work {
     /// Handles what comes, in order, until it is told to stop.
-    fn run(mut self, events: &Receiver<Message>) {
+    fn run(mut self) {
         let mut tick_at = Instant::now();
         loop {
             // Nothing but the next tick bounds the wait, so that this thread wakes four times a second when idle.
-            let wait = tick_at.saturating_duration_since(Instant::now());
-            let event = match events.recv_timeout(wait) {
-                Ok(Message::Event(event)) => event,
-                // Asked only now: what stood before it in the inbox may have made the follower give it up.
-                Ok(Message::Answer(asking, answer)) if self.port.is_wanted(asking) => Event::Answered(answer),
-                Ok(Message::Answer(..)) => continue,
-                Err(RecvTimeoutError::Timeout) => Event::Tick,
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            let mut soon = match self.port.next(Take::All, tick_at) {
+                Some(Heard::Log(event)) => self.handle(event),
+                Some(Heard::Told(Stop)) => break,
+                None => false,
             };
-            // A timeout is the tick below, which is handed over in one place only.
-            let mut soon = event != Event::Tick && self.handle(event);
             // A busy log must not keep time from passing.
             if soon || Instant::now() >= tick_at {
                 soon = self.handle(Event::Tick);
@@ -143,11 +135,7 @@ impl Work {
                     // After the publish: whoever is woken by it must see the snapshot.
                     self.published.send_replace(position);
                 }
-                Effect::Undecodable(offset, why) => {
-                    if self.undecodable.allows(Instant::now()) {
-                        warn!(%offset, %why, "passed over a record that is no command");
-                    }
-                }
+                Effect::Undecodable(offset, why) => self.undecodable.tell(offset, &why),
                 Effect::TickSoon => soon = true,
             }
         }
@@ -173,23 +161,5 @@ impl Work {
             }
             self.shown = (*detail).clone();
         }
-    }
-}
-
-/// Lets so many through in a minute, counted from the first one.
-#[derive(Default)]
-struct Limit {
-    minute: Option<Instant>,
-    passed: u32,
-}
-
-impl Limit {
-    /// Whether one more may pass now.
-    fn allows(&mut self, now: Instant) -> bool {
-        if self.minute.is_none_or(|begin| now >= begin + Duration::from_secs(60)) {
-            (self.minute, self.passed) = (Some(now), 0);
-        }
-        self.passed += 1;
-        self.passed <= UNDECODABLE_LOGGED_PER_MINUTE
     }
 }
