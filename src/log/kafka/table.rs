@@ -1,14 +1,14 @@
 //! Writes the table, in transactions. Every claim of the role has a writer of its own, and so a producer of
 //! its own: its first act fences all before it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::cause::Reports;
 use super::client::{Clients, PARTITION};
@@ -21,8 +21,8 @@ const TRANSACTIONAL_ID: &str = "portcullis.project:";
 const FENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a transaction may take from its first record to its commit; the broker aborts it after 60 s.
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
-/// How long is waited at once for room in librdkafka's queue, and for acknowledgements.
-const WAIT: Duration = Duration::from_millis(1);
+/// How long is waited at most for room in librdkafka's queue before it is tried again.
+const ROOM_WAIT: Duration = Duration::from_millis(10);
 
 const OURS: [(&str, &str); 5] = [
     ("transaction.timeout.ms", "60000"),
@@ -33,10 +33,13 @@ const OURS: [(&str, &str); 5] = [
     ("linger.ms", "1"),
 ];
 
+/// A producer that hears of its records on a thread of its own.
+type Producer = ThreadedProducer<Deliveries>;
+
 /// Writes the table, as one producer.
 pub(super) struct KafkaTableWriter {
     clients: Arc<Clients>,
-    producer: Option<BaseProducer<Deliveries>>,
+    producer: Option<Producer>,
 }
 
 impl KafkaTableWriter {
@@ -52,7 +55,7 @@ impl KafkaTableWriter {
 
     /// What an error means for the role. That another writer is newer is told by a fatal error of the client,
     /// behind whatever failed first.
-    fn lost(&self, producer: &BaseProducer<Deliveries>, error: &KafkaError) -> WriteError {
+    fn lost(&self, producer: &Producer, error: &KafkaError) -> WriteError {
         let fatal = producer.client().fatal_error().map(|(code, _)| code);
         let code = error.rdkafka_error_code();
         if [fatal, code].into_iter().flatten().any(is_fenced) {
@@ -64,11 +67,13 @@ impl KafkaTableWriter {
 
     /// Everything of one transaction but its end.
     fn write(
-        producer: &BaseProducer<Deliveries>,
+        producer: &Producer,
         topic: &str,
         writes: &[TableWrite],
         until: Instant,
     ) -> Result<(), KafkaError> {
+        let deliveries = producer.context();
+        let before = deliveries.delivered();
         producer.begin_transaction()?;
         for (key, value) in writes {
             let mut record = BaseRecord::to(topic).partition(PARTITION).key(key.as_slice());
@@ -78,16 +83,13 @@ impl KafkaTableWriter {
                 if error.rdkafka_error_code() != Some(Code::QueueFull) || Instant::now() >= until {
                     return Err(error);
                 }
-                producer.poll(WAIT);
+                let delivered = deliveries.delivered();
+                deliveries.wait_for(delivered + 1, Instant::now() + ROOM_WAIT)?;
                 record = refused;
             }
         }
         // Waited for here and not in the commit, which looks for acknowledgements ten times a second only.
-        while producer.in_flight_count() > 0 && Instant::now() < until {
-            producer.poll(WAIT);
-            producer.context().first_failure()?;
-        }
-        producer.context().first_failure()
+        deliveries.wait_for(before + writes.len(), until)
     }
 }
 
@@ -102,12 +104,10 @@ impl TableWriter for KafkaTableWriter {
         let id = format!("{TRANSACTIONAL_ID}{}", self.topic()?);
         let mut config = self.clients.producer(&OURS);
         config.set("transactional.id", id);
-        let producer = BaseProducer::from_config_and_context(&config, Deliveries::default())
+        let producer = Producer::from_config_and_context(&config, Deliveries::default())
             .map_err(|error| WriteError::Unknown(Clients::no_client(&error)))?;
         let fenced = producer.init_transactions(FENCE_MAX);
         if let Err(error) = fenced {
-            // What librdkafka says of its connections is taken in by this.
-            producer.poll(WAIT);
             return Err(self.lost(&producer, &error));
         }
         self.producer = Some(producer);
@@ -122,10 +122,7 @@ impl TableWriter for KafkaTableWriter {
         let written = Self::write(producer, self.topic()?, &writes, until);
         let committed = written
             .and_then(|()| producer.commit_transaction(until.saturating_duration_since(Instant::now())));
-        committed.map_err(|error| {
-            producer.poll(WAIT);
-            self.lost(producer, &error)
-        })
+        committed.map_err(|error| self.lost(producer, &error))
     }
 }
 
@@ -133,14 +130,35 @@ impl TableWriter for KafkaTableWriter {
 #[derive(Debug, Default)]
 struct Deliveries {
     reports: Reports,
-    failure: Mutex<Option<KafkaError>>,
+    heard: Mutex<Heard>,
+    more: Condvar,
+}
+
+/// What was heard of the records of a producer.
+#[derive(Debug, Default)]
+struct Heard {
+    /// How many the broker has.
+    delivered: usize,
+    /// The error of the first that it has not; a producer with one is never used again.
+    failure: Option<KafkaError>,
 }
 
 impl Deliveries {
-    /// The error of the first record that failed; a producer that has one is never used again.
-    fn first_failure(&self) -> Result<(), KafkaError> {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.clone().map_or(Ok(()), Err)
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn delivered(&self) -> usize {
+        self.heard().delivered
+    }
+
+    /// Waits until so many records are delivered, or until then; an error if any failed.
+    fn wait_for(&self, delivered: usize, until: Instant) -> Result<(), KafkaError> {
+        let wait = until.saturating_duration_since(Instant::now());
+        let waits = |heard: &mut Heard| heard.delivered < delivered && heard.failure.is_none();
+        let heard = self.more.wait_timeout_while(self.heard(), wait, waits);
+        let (heard, _) = heard.unwrap_or_else(PoisonError::into_inner);
+        heard.failure.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -154,9 +172,11 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = delivery {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.get_or_insert_with(|| error.clone());
+        let mut heard = self.heard();
+        match delivery {
+            Ok(_) => heard.delivered += 1,
+            Err((error, _)) => drop(heard.failure.get_or_insert_with(|| error.clone())),
         }
+        self.more.notify_all();
     }
 }
