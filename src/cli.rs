@@ -28,6 +28,8 @@ pub mod process;
 pub mod project;
 pub mod serve;
 pub mod status;
+#[cfg(feature = "kafka")]
+pub mod topics;
 pub mod write;
 
 use std::ffi::OsString;
@@ -45,6 +47,8 @@ use self::output::note;
 use self::project::ProjectArgs;
 use self::serve::ServeArgs;
 use self::status::StatusArgs;
+#[cfg(feature = "kafka")]
+use self::topics::TopicsArgs;
 use crate::config::Environment;
 
 /// What stands below the help of every verb.
@@ -89,6 +93,10 @@ enum Verb {
     #[command(after_help = "Examples: portcullis import ipsum.txt --reason ipsum\n          \
                             curl -s https://lists.example/ranges.csv | portcullis import - --format csv")]
     Import(ImportArgs),
+    /// Create the topics of Kafka, or check how they are set
+    #[cfg(feature = "kafka")]
+    #[command(after_help = "Example: portcullis topics create --config portcullis.toml")]
+    Topics(TopicsArgs),
 }
 
 /// Does what the arguments say and tells how it ended. The first argument is the program's own name.
@@ -123,6 +131,8 @@ fn obey(verb: &Verb, target: &Target) -> Result<Exit, Failure> {
         Verb::Status(args) => status::run(args, target),
         Verb::Export(args) => export::run(args, target),
         Verb::Import(args) => import::run(args, target),
+        #[cfg(feature = "kafka")]
+        Verb::Topics(args) => topics::run(args, target),
     }
 }
 

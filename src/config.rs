@@ -15,7 +15,8 @@
 //! sends people to the documentation. What the types can't say is checked by [`Config::check`], which the
 //! command line calls again after its own flags have overridden the file.
 //!
-//! The sections themselves stand with what they set: [`http::settings`](crate::http::settings) has most.
+//! The sections themselves stand with what they set: [`http::settings`](crate::http::settings) and
+//! [`log::settings`](crate::log::settings) have most.
 
 mod projector;
 
@@ -35,7 +36,7 @@ pub use self::projector::{
     TakeoverAfterError,
 };
 use crate::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
-use crate::record::Offset;
+use crate::log::settings::{LogSettings, Wrong};
 
 /// The most threads that answer lookups; a number above it is taken for a typing mistake.
 pub const WORKERS_MAX: usize = 256;
@@ -81,28 +82,6 @@ impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
         Self(variables.into_iter().collect())
     }
-}
-
-/// Where the commands log is kept.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum LogKind {
-    /// In one file in the data directory.
-    #[default]
-    Embedded,
-}
-
-/// The `[log]` section.
-///
-/// `skip_offsets` is part of the fold: with other offsets the same commands make another view.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogSettings {
-    /// Where the commands log is kept.
-    pub kind: LogKind,
-    /// Commands that every reader of this log is told to pass over; by default none. It is the way past a
-    /// command of a later release, which would otherwise stop the fold.
-    pub skip_offsets: Vec<Offset>,
 }
 
 /// All that the service is told.
@@ -183,7 +162,7 @@ impl Config {
         })?;
         config
             .check()
-            .map_err(|fault| at(key_place(text, fault.key).unwrap_or_default(), fault.to_string()))?;
+            .map_err(|fault| at(key_place(text, &fault.key).unwrap_or_default(), fault.to_string()))?;
         Ok(config)
     }
 
@@ -204,23 +183,24 @@ impl Config {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn check(&self) -> Result<(), Fault> {
+        check_log(&self.log).map_err(|Wrong { key, reason }| Fault { key: format!("log.{key}"), reason })?;
         let workers = self.lookup.workers;
         if !(1..=WORKERS_MAX).contains(&workers) {
             let reason = format!("{workers} is not a number of threads from 1 to {WORKERS_MAX}");
-            return Err(Fault { key: "lookup.workers", reason });
+            return Err(Fault::new("lookup.workers", reason));
         }
         check_listen("lookup.listen", &self.lookup.listen, &[])?;
         check_listen("admin.listen", &self.admin.listen, &self.lookup.listen)?;
         // Of another process, which may run on another host: it may have the same places.
         check_listen("projector.listen", &self.projector.listen, &[])?;
         self.check_remote()?;
-        self.admin.group().map_err(|reason| Fault { key: "admin.socket_group", reason })?;
+        self.admin.group().map_err(|reason| Fault::new("admin.socket_group", reason))?;
         match self.http.wrong_host() {
             Some(host) => {
                 let reason = format!(
                     "`{host}` is not the name or address of a host, without scheme, brackets and port"
                 );
-                Err(Fault { key: "http.hosts", reason })
+                Err(Fault::new("http.hosts", reason))
             }
             None => Ok(()),
         }
@@ -232,24 +212,38 @@ impl Config {
             Some(listen) => {
                 let reason =
                     format!("other hosts reach {listen}; if that is wanted, set allow_remote = true");
-                Err(Fault { key: "admin.listen", reason })
+                Err(Fault::new("admin.listen", reason))
             }
             None => Ok(()),
         }
     }
 }
 
+/// Refuses a log that can't be reached as it is described. Kafka is not asked for that.
+fn check_log(log: &LogSettings) -> Result<(), Wrong> {
+    match log.kafka()? {
+        None => Ok(()),
+        #[cfg(feature = "kafka")]
+        Some(settings) => crate::log::kafka::KafkaLog::new(settings).map(drop),
+        #[cfg(not(feature = "kafka"))]
+        Some(_) => Err(Wrong {
+            key: "kind".to_owned(),
+            reason: "this program was built without Kafka; build it with its default features".to_owned(),
+        }),
+    }
+}
+
 /// Refuses an empty list, and a place that stands twice in it or in `others`. Port 0 may: each time it is
 /// another port.
-fn check_listen(key: &'static str, listen: &[Listen], others: &[Listen]) -> Result<(), Fault> {
+fn check_listen(key: &str, listen: &[Listen], others: &[Listen]) -> Result<(), Fault> {
     if listen.is_empty() {
-        return Err(Fault { key, reason: "the list is empty; name at least one place".to_owned() });
+        return Err(Fault::new(key, "the list is empty; name at least one place".to_owned()));
     }
     let any_port = |place: &Listen| matches!(place, Listen::Tcp(address) if address.port() == 0);
     let mut seen: Vec<&Listen> = others.iter().collect();
     for place in listen {
         if seen.contains(&place) && !any_port(place) {
-            return Err(Fault { key, reason: format!("{place} stands twice") });
+            return Err(Fault::new(key, format!("{place} stands twice")));
         }
         seen.push(place);
     }
@@ -348,13 +342,20 @@ impl ConfigError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{key}: {reason}")]
 pub struct Fault {
-    key: &'static str,
+    key: String,
     reason: String,
+}
+
+impl Fault {
+    fn new(key: &str, reason: String) -> Self {
+        Self { key: key.to_owned(), reason }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Offset;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
@@ -408,7 +409,11 @@ mod tests {
                 "\n\"od`d\" = 1",
                 "p.toml:2: unknown key `od`d`; known here: log, lookup, admin, http, projector",
             ),
-            ("[log]\nbrokers = 1\n", "p.toml:2: unknown key `brokers`; known here: kind, skip_offsets"),
+            (
+                "[log]\nbrokers = 1\n",
+                "p.toml:2: unknown key `brokers`; known here: kind, bootstrap_servers, commands_topic, table_topic, client, \
+                 allow_finite_retention, skip_offsets",
+            ),
             ("[http]\nabc = 1\n", "p.toml:2: unknown key `abc`; known here: hosts"),
         ];
         for (text, expected) in cases {
@@ -432,7 +437,10 @@ mod tests {
             ("[admin]\nlisten = [\"127.0.0.1:8181\"]", "p.toml:2: admin.listen: 127.0.0.1:8181 stands twice"),
             ("[admin]\nsocket_mode = \"9\"", "p.toml:2: admin.socket_mode: `9` is no mode"),
             ("[admin]\nallow_remote = 1", "p.toml:2: admin.allow_remote: invalid type"),
-            ("[log]\nkind = \"kafak\"", "p.toml:2: log.kind: unknown variant `kafak`, expected `embedded`"),
+            (
+                "[log]\nkind = \"kafak\"",
+                "p.toml:2: log.kind: unknown variant `kafak`, expected `embedded` or `kafka`",
+            ),
             ("[log]\nskip_offsets = [1,\n -2]", "p.toml:3: log.skip_offsets: invalid value"),
             ("[http]\nhosts = [\"a:80\"]", "p.toml:2: http.hosts: `a:80` is not the name"),
             ("[http]\nhosts = [\"[::1]\"]", "p.toml:2: http.hosts: `[::1]` is not the name"),
@@ -458,6 +466,79 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.starts_with(expected) && !error.contains('\n'), "{text}\n{error}\n{expected}");
         }
+    }
+
+    const KAFKA: &str =
+        "[log]\nkind = \"kafka\"\nbootstrap_servers = \"localhost:9092\"\ncommands_topic = \"c\"\n";
+
+    #[test]
+    fn kafka_is_described_completely_and_with_nothing_that_is_ours_to_set() {
+        let cases = [
+            ("[log]\nkind = \"kafka\"", "p.toml:1: log.bootstrap_servers: is needed with kind = \"kafka\""),
+            (
+                "[log]\nkind = \"kafka\"\nbootstrap_servers = \"a:1\"",
+                "p.toml:1: log.commands_topic: is needed with kind = \"kafka\"",
+            ),
+            (
+                "[log]\n\ncommands_topic = \"c\"",
+                "p.toml:3: log.commands_topic: means something with kind = \"kafka\"",
+            ),
+            (
+                "[log.client]\n\"client.id\" = \"a\"",
+                "p.toml:1: log.client: means something with kind = \"kafka\"",
+            ),
+        ];
+        let below = [
+            ("table_topic = \"c\"", "p.toml:5: log.table_topic: is the commands_topic"),
+            ("table_topic = \"a b\"", "p.toml:5: log.table_topic: `a b` is no name of a topic"),
+            ("table_topic = \"..\"", "p.toml:5: log.table_topic: `..` is no name of a topic"),
+            (
+                "[log.client]\n\"isolation.level\" = \"read_uncommitted\"",
+                "p.toml:6: log.client.isolation.level: is not to be set here: commands of transactions",
+            ),
+            (
+                "[log.client]\n\"client.id\" = 1.5",
+                "p.toml:6: log.client.client.id: invalid type: floating point",
+            ),
+        ];
+        let below = below.map(|(text, expected)| (format!("{KAFKA}{text}"), expected));
+        let cases = cases.map(|(text, expected)| (text.to_owned(), expected)).into_iter().chain(below);
+        for (text, expected) in cases {
+            let error = parse(&text).expect_err(&text);
+            assert!(error.starts_with(expected) && !error.contains('\n'), "{text}\n{error}\n{expected}");
+        }
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn librdkafka_judges_its_settings_before_anything_runs() {
+        let with = |client: &str| parse(&format!("{KAFKA}[log.client]\n{client}"));
+        let config = with("\"socket.timeout.ms\" = 7000\n\"socket.keepalive.enable\" = true").expect("right");
+        let kafka = config.log.kafka().expect("right").expect("Kafka");
+        assert_eq!(kafka.client.get("socket.timeout.ms").map(String::as_str), Some("7000"));
+        let cases = [
+            (
+                "\"socket.timeout\" = 1",
+                "p.toml:6: log.client.socket.timeout: librdkafka has no setting `socket.timeout`",
+            ),
+            ("\"socket.timeout.ms\" = \"x\"", "p.toml:6: log.client.socket.timeout.ms: Invalid value"),
+            (
+                "\"security.protocol\" = \"tls\"",
+                "p.toml:6: log.client.security.protocol: Invalid value \"tls\"",
+            ),
+            ("\"ssl.ca.location\" = \"/nowhere\"\n\"security.protocol\" = \"ssl\"", "p.toml:1: log.client: "),
+        ];
+        for (text, expected) in cases {
+            let error = with(text).expect_err(text);
+            assert!(error.starts_with(expected) && !error.contains('\n'), "{text}\n{error}\n{expected}");
+        }
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    #[test]
+    fn a_build_without_kafka_says_so() {
+        let error = parse(KAFKA).expect_err("no Kafka");
+        assert!(error.starts_with("p.toml:2: log.kind: this program was built without Kafka"), "{error}");
     }
 
     #[test]

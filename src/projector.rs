@@ -150,18 +150,7 @@ pub enum Effect {
 ///     cluster_id: cluster_id.clone(),
 ///     commands_topic: commands_topic.clone(),
 /// });
-/// let genesis = Watermark {
-///     position: Position::START,
-///     anchor: None,
-///     rows: 0,
-///     fingerprint: Default::default(),
-///     skipped: Default::default(),
-///     cluster_id,
-///     commands_topic,
-///     projector: "genesis".to_owned(),
-///     released: true,
-///     written_at: wall,
-/// };
+/// let genesis = Watermark::genesis(cluster_id, commands_topic, wall);
 /// log.append_record(Topic::Table, wall, Some(WATERMARK_KEY), Some(&genesis.encode()));
 /// log.append_record(Topic::Commands, wall, None, Some(b"BLACKLIST 203.0.113.0/24"));
 ///

@@ -24,6 +24,7 @@
 
 mod data;
 mod following;
+mod opening;
 mod port;
 mod project;
 mod projecting;
@@ -31,7 +32,7 @@ mod undecodable;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,14 +43,14 @@ use tracing::{info, warn};
 
 use self::data::DataDirectory;
 use self::following::Following;
+use self::opening::{OpenLog, Opening, source};
 pub use self::project::{STOP_MAX, project};
 use crate::config::Config;
-use crate::follower::{Follower, Settings, Source};
+use crate::follower::{Follower, Settings};
 use crate::http::guard::Token;
 use crate::http::settings::Listen;
 use crate::http::{App, Server, StartError};
-use crate::log::embedded::{EmbeddedLog, OpenError};
-use crate::log::{AppendDone, AppendError, CommandSink};
+use crate::log::embedded::OpenError;
 use crate::record::Position;
 use crate::served::Served;
 use crate::snapshot::Publisher;
@@ -150,23 +151,8 @@ fn panicked(what: &str) -> ServeError {
 struct Service {
     server: Server,
     following: Following,
-    log: Arc<EmbeddedLog>,
+    log: OpenLog,
     _data: DataDirectory,
-}
-
-/// Takes commands once the log is open.
-#[derive(Default)]
-struct Opening(OnceLock<Arc<EmbeddedLog>>);
-
-impl CommandSink for Opening {
-    fn append(&self, values: Vec<Vec<u8>>, done: AppendDone) {
-        match self.0.get() {
-            Some(log) => log.append(values, done),
-            None => done(Err(AppendError::Unavailable(
-                "nothing was appended: the log is being opened".to_owned(),
-            ))),
-        }
-    }
 }
 
 impl Service {
@@ -182,7 +168,7 @@ impl Service {
         let (served, status) = (Arc::new(Served::default()), Arc::new(Status::new(now)));
         let (publisher, readers) = Publisher::new();
         let settings = Settings {
-            source: Source::Commands,
+            source: source(config)?,
             skip_offsets: config.log.skip_offsets.iter().copied().collect(),
             // Another one at each start, so that sidecars that fail together do not come back together.
             seed: fastrand::u64(..),
@@ -201,14 +187,15 @@ impl Service {
         };
         let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
         announce(&server, directory);
-        let log = match EmbeddedLog::open(directory) {
-            Ok(log) => Arc::clone(opening.0.get_or_init(|| log)),
+        let log = match OpenLog::open(config, directory) {
+            Ok(log) => log,
             Err(error) => {
                 server.shutdown(Duration::ZERO);
-                return Err(error.into());
+                return Err(error);
             }
         };
-        let following = Following::start(follower, Arc::clone(&log) as _, publisher, position, status)?;
+        opening.opened(Arc::clone(&log.sink));
+        let following = Following::start(follower, Arc::clone(&log.log), publisher, position, status)?;
         Ok(Self { server, following, log, _data: data })
     }
 

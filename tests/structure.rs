@@ -95,6 +95,7 @@ fn a_crate_that_shapes_a_part_is_named_in_that_part_only() {
         ("hyper", &["http"][..]),
         ("http_body_util", &["http"]),
         ("redb", &["log"]),
+        ("rdkafka", &["log"]),
         ("rangemap", &["blacklist"]),
         ("arc_swap", &["snapshot", "status"]),
         ("clap", &["cli", "main"]),

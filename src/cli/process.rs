@@ -16,8 +16,9 @@ use crate::cli::output::note;
 use crate::config::Config;
 use crate::service::ServeError;
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const LOGGED: &str = "info";
+/// What is logged unless `RUST_LOG` says otherwise. What librdkafka says of its connections is told by our own
+/// status, in one line and not once for each of its clients.
+const LOGGED: &str = "info,librdkafka=off";
 
 /// The flag that names the configuration.
 #[derive(Args, Clone, Debug)]

@@ -23,9 +23,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::opening::table_log;
 use super::projecting::Projecting;
 use super::{DRAIN_MAX, EndSignals, First, ServeError, panicked, places, raise_descriptor_limit};
-use crate::config::{Config, LogKind};
+use crate::config::Config;
 use crate::http::{ProjectorApp, Server};
 use crate::log::TableLog;
 use crate::projector::{Projector, Settings, Status};
@@ -46,7 +47,7 @@ pub const STOP_MAX: Duration = Duration::from_secs(10);
 /// [`Unavailable`](ServeError::Unavailable) when a port is taken, a thread can't be had, or the projector
 /// panicked. A log that can't be reached is none: it is waited for.
 pub fn project(config: &Config, skip_offsets: BTreeSet<Offset>) -> Result<(), ServeError> {
-    project_on(projector_log(config)?, config, skip_offsets)
+    project_on(table_log(config)?, config, skip_offsets)
 }
 
 fn project_on(
@@ -72,15 +73,6 @@ fn project_on(
     match end {
         First::Signal(_) => Ok(()),
         First::Other(()) => Err(panicked("the projector")),
-    }
-}
-
-/// The log whose table is kept.
-fn projector_log(config: &Config) -> Result<Arc<dyn TableLog>, ServeError> {
-    match config.log.kind {
-        LogKind::Embedded => Err(ServeError::Configuration(
-            "portcullis project needs [log] kind = \"kafka\": the embedded log has no table".to_owned(),
-        )),
     }
 }
 

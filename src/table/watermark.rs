@@ -69,6 +69,22 @@ struct WatermarkVersion {
 }
 
 impl Watermark {
+    /// The first one of a table: it holds the view before any command, and nobody writes it yet.
+    pub fn genesis(cluster_id: String, commands_topic: String, written_at: Timestamp) -> Self {
+        Self {
+            position: Position::START,
+            anchor: None,
+            rows: 0,
+            fingerprint: Fingerprint::default(),
+            skipped: BTreeSet::new(),
+            cluster_id,
+            commands_topic,
+            projector: "genesis".to_owned(),
+            released: true,
+            written_at,
+        }
+    }
+
     /// Decodes the value of a watermark record.
     ///
     /// # Errors

@@ -10,6 +10,8 @@
 
 pub mod disk;
 pub mod follower_rig;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod oracle;
 pub mod port;
 pub mod projector_rig;

@@ -1,0 +1,155 @@
+//! `portcullis topics`: the two topics of Kafka, created as they are to be, and checked.
+//!
+//! These verbs talk to Kafka itself, as the configuration says, and to no running service.
+
+mod genesis;
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use self::genesis::{Begun, TableState, begin, look};
+use crate::cli::connect::Target;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output::{Format, Output, note};
+use crate::config::Config;
+use crate::log::kafka::KafkaLog;
+use crate::log::kafka::topics::{Created, Finding, Severity};
+use crate::record::Timestamp;
+
+/// The flags of `topics`.
+#[derive(Args, Clone, Debug)]
+pub struct TopicsArgs {
+    #[command(subcommand)]
+    verb: TopicsVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum TopicsVerb {
+    /// Create what is not there, set as it is to be; what is there stays as it is
+    #[command(after_help = "Example: portcullis topics create --config portcullis.toml")]
+    Create(TopicsFlags),
+    /// Say what is not set as it is to be, why that matters and what mends it; exit code 1 if anything is
+    #[command(after_help = "Example: portcullis topics check --json")]
+    Check(TopicsFlags),
+}
+
+/// The flags that both have.
+#[derive(Args, Clone, Debug)]
+struct TopicsFlags {
+    /// The configuration file [default: as for serve]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Creates the topics, or checks them.
+///
+/// # Errors
+/// [`Exit::Usage`] when the configuration is wrong or names no Kafka; [`Exit::Unavailable`] when Kafka can't
+/// be asked, or does not let us.
+pub fn run(args: &TopicsArgs, target: &Target) -> Result<Exit, Failure> {
+    match &args.verb {
+        TopicsVerb::Create(flags) => create(&open(flags, target)?, flags.json.into()),
+        TopicsVerb::Check(flags) => check(&open(flags, target)?, flags.json.into()),
+    }
+}
+
+/// The log that the configuration names.
+fn open(flags: &TopicsFlags, target: &Target) -> Result<KafkaLog, Failure> {
+    let config = Config::load(flags.config.as_deref(), &target.environment).map_err(Failure::usage)?;
+    let settings = config.log.kafka().map_err(Failure::usage)?;
+    let settings = settings.ok_or_else(|| {
+        Failure::usage(r#"there are topics on Kafka only: set kind = "kafka" in [log], and name them there"#)
+    })?;
+    KafkaLog::new(settings).map_err(Failure::usage)
+}
+
+fn create(log: &KafkaLog, format: Format) -> Result<Exit, Failure> {
+    let mut output = Output::lock();
+    let created = log.create_topics().map_err(Failure::unavailable)?;
+    for topic in &created {
+        output.line(show_created(topic, format))?;
+    }
+    if let Some(table) = log.table_topic() {
+        let identity = log.identity().map_err(Failure::unavailable)?;
+        let begun = begin(log, identity, Timestamp::from(SystemTime::now())).map_err(Failure::unavailable)?;
+        output.line(show_begun(table, begun, format))?;
+    }
+    output.flush()?;
+    Ok(Exit::Done)
+}
+
+fn show_created(Created { topic, created, replicas }: &Created, format: Format) -> String {
+    match (format, created) {
+        (Format::Json, _) => json!({"topic": topic, "created": created, "replicas": replicas}).to_string(),
+        (Format::Text, true) => format!("created {topic}: 1 partition, replicas: {replicas}"),
+        (Format::Text, false) => format!("{topic} is there already; `portcullis topics check` looks at it"),
+    }
+}
+
+fn show_begun(table: &str, begun: Begun, format: Format) -> String {
+    match (format, begun) {
+        (Format::Json, begun) => {
+            json!({"topic": table, "watermark_written": begun == Begun::Now}).to_string()
+        }
+        (Format::Text, Begun::Now) => format!("began the table in {table}: position 0, no rows"),
+        (Format::Text, Begun::Before) => format!("the table in {table} is begun already"),
+    }
+}
+
+fn check(log: &KafkaLog, format: Format) -> Result<Exit, Failure> {
+    let mut found = log.check_topics().map_err(Failure::unavailable)?;
+    if let Some(table) = log.table_topic()
+        && let Some(finding) = unbegun(table, &look(log).map_err(Failure::unavailable)?)
+    {
+        found.findings.insert(0, finding);
+    }
+    for topic in &found.unseen {
+        note(&format!("we may not see how {topic} is set: grant DescribeConfigs on it"));
+    }
+    let mut output = Output::lock();
+    match format {
+        Format::Json => output.line(json!(found))?,
+        Format::Text => {
+            for finding in &found.findings {
+                output.line(show_finding(finding))?;
+            }
+            if found.findings.is_empty() && found.unseen.is_empty() {
+                output.line("all settings are as they are to be")?;
+            }
+        }
+    }
+    output.flush()?;
+    Ok(if found.findings.is_empty() { Exit::Done } else { Exit::No })
+}
+
+/// The finding on a table that was never begun.
+fn unbegun(table: &str, state: &TableState) -> Option<Finding> {
+    let mend = match state {
+        TableState::Begun => return None,
+        TableState::Empty => "portcullis topics create",
+        TableState::Foreign => "set a new table_topic in [log], and run `portcullis topics create`",
+    };
+    Some(Finding {
+        severity: Severity::Refused,
+        topic: table.to_owned(),
+        setting: "watermark",
+        found: "none".to_owned(),
+        wanted: "one".to_owned(),
+        why: "nobody can tell an empty blacklist from a table that was lost",
+        mend: mend.to_owned(),
+    })
+}
+
+fn show_finding(finding: &Finding) -> String {
+    let severity = match finding.severity {
+        Severity::Refused => "wrong",
+        Severity::Advised => "advice",
+    };
+    format!("{severity}: {finding}\n    mend it: {}", finding.mend)
+}

@@ -1,0 +1,198 @@
+//! Why Kafka does not do what was asked of it, as one sentence that says what to do.
+//!
+//! librdkafka tells errors in two places: a call fails with a code, which often is no more than "timed out",
+//! and the client reports on the side why it has no connection. The newest report of each client is kept, so
+//! that the sentence can name the real cause.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use crate::log::settings::KafkaSettings;
+
+/// For how long a report that names the cause is not replaced by a vaguer one: after a refused password the
+/// connection is gone, too, and only the first of the two says why.
+const CAUSE_KEPT: Duration = Duration::from_secs(10);
+
+/// What a client reports on the side. (Its log goes through `tracing`, by a feature of the crate.)
+#[derive(Debug, Default)]
+pub(super) struct Reports(Mutex<Option<Report>>);
+
+/// One report.
+#[derive(Clone, Debug)]
+struct Report {
+    at: Instant,
+    code: Code,
+    text: String,
+}
+
+/// Codes that name a cause that somebody has to mend, rather than that something did not work.
+const fn names_cause(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::SSL
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+    )
+}
+
+/// Codes that mean no more than that no broker could be asked.
+pub(super) const fn is_outage(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::TimedOutQueue
+            | Code::MessageTimedOut
+            | Code::Resolve
+            | Code::NodeUpdate
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::SSL
+            | Code::WaitingForCoordinator
+            | Code::NetworkException
+    )
+}
+
+impl Reports {
+    fn note(&self, code: Code, text: &str) {
+        // It says only that all of them failed; each has said why itself.
+        if code == Code::AllBrokersDown {
+            return;
+        }
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keeps = newest.as_ref().is_some_and(|kept| {
+            names_cause(kept.code) && !names_cause(code) && kept.at.elapsed() < CAUSE_KEPT
+        });
+        if !keeps {
+            *newest = Some(Report { at: Instant::now(), code, text: text.to_owned() });
+        }
+    }
+
+    /// Forgets what was reported: it was said of connections before this one.
+    pub(super) fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn newest(&self) -> Option<Report> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why a call failed, as one sentence; `topic` is what it was about.
+    pub(super) fn explain(&self, error: &KafkaError, topic: &str, settings: &KafkaSettings) -> String {
+        match error.rdkafka_error_code() {
+            Some(code) if is_outage(code) => match self.newest() {
+                Some(report) => sentence(report.code, &report.text, topic, settings),
+                None => sentence(code, &code.to_string(), topic, settings),
+            },
+            Some(code) => sentence(code, &code.to_string(), topic, settings),
+            None => error.to_string(),
+        }
+    }
+}
+
+/// One sentence on a code, what was said with it, and what to do.
+fn sentence(code: Code, text: &str, topic: &str, settings: &KafkaSettings) -> String {
+    let text = plain(text);
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            format!("Kafka refuses our user: {text}; see sasl.username and sasl.password in [log.client]")
+        }
+        Code::SSL => format!("no TLS with Kafka: {text}; see ssl.ca.location in [log.client]"),
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+            format!(
+                "Kafka has no topic {topic}: make it by `portcullis topics create`, or mend its name in [log]"
+            )
+        }
+        Code::TopicAuthorizationFailed => format!(
+            "Kafka does not let our user at the topic {topic}: grant what the README lists under \"Rights\""
+        ),
+        Code::ClusterAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => {
+            format!("Kafka denies it to our user ({text}): grant what the README lists under \"Rights\"")
+        }
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => {
+            format!("the topic {topic} does not reach to where we are")
+        }
+        code if is_outage(code) => format!(
+            "no answer from Kafka at {}: {text}; is it running, and is bootstrap_servers in [log] right?",
+            settings.bootstrap_servers
+        ),
+        _ => format!("Kafka, topic {topic}: {text}"),
+    }
+}
+
+/// What librdkafka says, without the places in it that mean nothing to its reader.
+fn plain(text: &str) -> String {
+    let text = text.split(": ").filter(|part| !part.ends_with("/bootstrap") && !part.starts_with("sasl_"));
+    let text = text.collect::<Vec<_>>().join(": ");
+    match text.split_once(" (after ") {
+        Some((before, _)) => before.to_owned(),
+        None => text,
+    }
+}
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.note(code, reason);
+        }
+    }
+}
+
+impl ConsumerContext for Reports {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> KafkaSettings {
+        KafkaSettings {
+            bootstrap_servers: "kafka:9092".to_owned(),
+            commands_topic: "c".to_owned(),
+            table_topic: None,
+            client: Default::default(),
+            allow_finite_retention: false,
+        }
+    }
+
+    fn timed_out(reports: &Reports) -> String {
+        reports.explain(&KafkaError::MetadataFetch(Code::OperationTimedOut), "c", &settings())
+    }
+
+    #[test]
+    fn what_the_connection_said_explains_what_a_call_did_not() {
+        let reports = Reports::default();
+        let refused = "kafka:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)";
+        reports.note(Code::BrokerTransportFailure, refused);
+        reports.note(Code::AllBrokersDown, "1/1 brokers are down");
+        assert_eq!(
+            timed_out(&reports),
+            "no answer from Kafka at kafka:9092: Connect to ipv4#10.0.0.1:9092 failed: Connection refused; \
+             is it running, and is bootstrap_servers in [log] right?"
+        );
+        reports.clear();
+        assert!(!timed_out(&reports).contains("refused"), "it was said of connections before");
+    }
+
+    #[test]
+    fn a_refused_password_is_told_though_the_connection_is_gone_behind_it() {
+        let reports = Reports::default();
+        let refused = "sasl_plaintext://kafka:9092/bootstrap: SASL authentication error: Authentication failed: Invalid username or password (after 5ms in state AUTH_REQ)";
+        reports.note(Code::Authentication, refused);
+        reports.note(Code::BrokerTransportFailure, "sasl_plaintext://kafka:9092/bootstrap: Disconnected");
+        let said = timed_out(&reports);
+        assert!(said.starts_with("Kafka refuses our user: SASL authentication error"), "{said}");
+        assert!(said.contains("Invalid username or password; see sasl.username"), "{said}");
+    }
+}

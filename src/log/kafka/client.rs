@@ -1,0 +1,169 @@
+//! How the clients of librdkafka are set up: what is ours, what are only our defaults, what the user says.
+
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::admin::AdminClient;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+
+use super::cause::Reports;
+use crate::log::Topic;
+use crate::log::settings::{KafkaSettings, Wrong};
+
+/// How long a question to a broker may take.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// The one partition of each topic.
+pub(super) const PARTITION: i32 = 0;
+/// The group of our consumers. None ever joins it: librdkafka wants a name before it assigns.
+const GROUP: &str = "portcullis";
+
+/// A consumer that keeps what librdkafka reports.
+pub(super) type Consumer = BaseConsumer<Reports>;
+
+/// What librdkafka would do otherwise takes long to notice a broker that is gone, and longer to return to it.
+/// The user may set others.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("client.id", "portcullis"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("socket.timeout.ms", "5000"),
+    ("socket.connection.setup.timeout.ms", "2000"),
+    ("topic.metadata.refresh.interval.ms", "30000"),
+    // Commands are small, and answered one by one.
+    ("socket.nagle.disable", "true"),
+];
+
+const CONSUMER_DEFAULTS: [(&str, &str); 3] = [
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.error.backoff.ms", "100"),
+    // The end of a topic is told when a fetch comes back empty, so that a start takes this long at least. An
+    // idle sidecar sends a fetch as often.
+    ("fetch.wait.max.ms", "200"),
+];
+
+/// What makes a consumer deliver every committed record once, in order, or say that it can't. The defaults of
+/// two of these lose records, or deliver damaged ones, without an error.
+const CONSUMER_OURS: [(&str, &str); 6] = [
+    ("group.id", GROUP),
+    ("enable.partition.eof", "true"),
+    ("auto.offset.reset", "error"),
+    ("check.crcs", "true"),
+    ("enable.auto.commit", "false"),
+    ("allow.auto.create.topics", "false"),
+];
+
+/// The table is read once, to its end, so that nothing is gained by waiting there.
+const TABLE_READER_OURS: [(&str, &str); 1] = [("fetch.wait.max.ms", "10")];
+
+/// A question is about one record at most, so that its consumer need not fetch ahead nor wait for more.
+const QUESTIONER_OURS: [(&str, &str); 3] =
+    [("queued.min.messages", "1"), ("fetch.message.max.bytes", "65536"), ("fetch.wait.max.ms", "10")];
+
+/// Which records a consumer delivers, and which end of a topic it is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Isolation {
+    Committed,
+    Uncommitted,
+}
+
+/// Makes clients for one cluster.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) settings: KafkaSettings,
+}
+
+impl Clients {
+    pub(super) fn new(settings: KafkaSettings) -> Self {
+        Self { settings }
+    }
+
+    /// The name of a topic; none if there is no table.
+    pub(super) fn topic(&self, topic: Topic) -> Option<&str> {
+        match topic {
+            Topic::Commands => Some(&self.settings.commands_topic),
+            Topic::Table => self.settings.table_topic.as_deref(),
+        }
+    }
+
+    /// Makes librdkafka look at the settings, without a connection.
+    pub(super) fn check(&self) -> Result<(), Wrong> {
+        let mut config = ClientConfig::new();
+        for (key, value) in &self.settings.client {
+            // One by one, so that the error can name the key.
+            let one = ClientConfig::new().set(key, value).create_native_config();
+            one.map_err(|error| Wrong { key: format!("client.{key}"), reason: why(&error) })?;
+            config.set(key, value);
+        }
+        // … and together, because two may not fit: a mechanism without a password, a file that is not there.
+        self.reader(Topic::Commands)
+            .map(drop)
+            .map_err(|error| Wrong { key: "client".to_owned(), reason: why(&error) })
+    }
+
+    /// The settings of every client, ours last so that nothing overrides them.
+    fn config(&self, defaults: &[(&str, &str)], ours: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        let user = self.settings.client.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in DEFAULTS.iter().chain(defaults).copied().chain(user).chain(ours.iter().copied()) {
+            config.set(key, value);
+        }
+        config.set("bootstrap.servers", &self.settings.bootstrap_servers);
+        config
+    }
+
+    fn consumer(&self, isolation: Isolation, ours: &[(&str, &str)]) -> ClientConfig {
+        let mut config = self.config(&CONSUMER_DEFAULTS, &[&CONSUMER_OURS, ours].concat());
+        let level = match isolation {
+            Isolation::Committed => "read_committed",
+            Isolation::Uncommitted => "read_uncommitted",
+        };
+        config.set("isolation.level", level);
+        config
+    }
+
+    /// A consumer that reads a topic.
+    pub(super) fn reader(&self, topic: Topic) -> Result<Consumer, KafkaError> {
+        let ours: &[_] = if topic == Topic::Table { &TABLE_READER_OURS } else { &[] };
+        Consumer::from_config_and_context(&self.consumer(Isolation::Committed, ours), Reports::default())
+    }
+
+    /// A consumer that is asked questions.
+    pub(super) fn asker(&self, isolation: Isolation) -> Result<Consumer, KafkaError> {
+        Consumer::from_config_and_context(&self.consumer(isolation, &QUESTIONER_OURS), Reports::default())
+    }
+
+    /// The settings of a producer with these on top.
+    pub(super) fn producer(&self, ours: &[(&str, &str)]) -> ClientConfig {
+        self.config(&[], ours)
+    }
+
+    /// A client that asks for settings of topics, and creates them.
+    pub(super) fn admin(&self) -> Result<AdminClient<Reports>, KafkaError> {
+        AdminClient::from_config_and_context(&self.config(&[], &[]), Reports::default())
+    }
+
+    /// A consumer could not be made.
+    pub(super) fn no_client(error: &KafkaError) -> String {
+        format!("no Kafka client: {}", why(error))
+    }
+}
+
+/// Lets go of a client, on a thread of its own: librdkafka takes its time to close one, or waits for a broker.
+pub(super) fn discard<T: Send + 'static>(client: T) {
+    // Without a thread it is dropped here, by the closure that came back.
+    let _detached = thread::Builder::new().name("discard".to_owned()).spawn(move || drop(client));
+}
+
+/// What librdkafka finds wrong with settings.
+fn why(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, key, _) => {
+            format!("librdkafka has no setting `{key}`")
+        }
+        KafkaError::ClientConfig(_, description, _, _) => description.clone(),
+        KafkaError::ClientCreation(description) => description.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,327 @@
+//! Takes commands into the commands topic.
+//!
+//! ```text
+//!   append(A) ──┐   waiting    commands-producer                       librdkafka
+//!   append(B) ──┼──────────►   may it be written now? ──► hand over ──────────────► done(A) done(B)
+//!   append(C) ──┘              └──► no: done(Unavailable)
+//! ```
+//!
+//! Before a group is handed to librdkafka, Kafka is asked whether the topic can take it: it has a leader, and
+//! as many in-sync replicas as it wants. Up to there nothing can have been written, and that is the answer.
+//! From there on only Kafka knows: a group without an acknowledgement may be there or not.
+//!
+//! There is no producer, and no connection, before the first command: a sidecar that only reads needs no
+//! right to write.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message as _;
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::cause::Reports;
+use super::client::{Clients, Consumer, PARTITION};
+use super::topics::{self, TopicPartitions};
+use crate::log::{AppendDone, AppendError, CommandSink};
+use crate::record::Offset;
+
+/// The most groups that wait for the producer's thread; one more is refused at once.
+pub const GROUPS_WAITING_MAX: usize = 4_096;
+/// The most commands that wait for their acknowledgement; a group beyond them is refused.
+pub const RECORDS_WAITING_MAX: usize = 100_000;
+/// How long Kafka's word that the topic takes commands counts.
+const READINESS_KEPT: Duration = Duration::from_secs(1);
+/// How long the number of replicas that the topic wants counts: it changes by an operator's hand only.
+const REPLICAS_WANTED_KEPT: Duration = Duration::from_secs(60);
+
+/// In order, each once, and acknowledged when all in-sync replicas have it.
+const OURS: [(&str, &str); 5] = [
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("message.timeout.ms", "5000"),
+    // A group is one batch in any case; a lone command has nothing to wait for.
+    ("linger.ms", "0"),
+    ("queue.buffering.max.messages", "110000"),
+];
+
+/// Takes commands into the commands topic. Dropping it waits for what is being handed over.
+pub struct KafkaCommands {
+    waiting: SyncSender<Waiting>,
+}
+
+/// A group that nobody has looked at yet.
+struct Waiting {
+    values: Vec<Vec<u8>>,
+    done: AppendDone,
+}
+
+impl KafkaCommands {
+    pub(super) fn start(clients: Arc<Clients>) -> std::io::Result<Self> {
+        let (waiting, groups) = sync_channel(GROUPS_WAITING_MAX);
+        let thread = thread::Builder::new().name("commands-producer".to_owned());
+        thread.spawn(move || Work { clients, producer: None }.run(&groups))?;
+        Ok(Self { waiting })
+    }
+}
+
+impl CommandSink for KafkaCommands {
+    fn append(&self, values: Vec<Vec<u8>>, done: AppendDone) {
+        let group = Waiting { values, done };
+        match self.waiting.try_send(group) {
+            Ok(()) => {}
+            Err(TrySendError::Full(group) | TrySendError::Disconnected(group)) => {
+                let reason = format!("{GROUPS_WAITING_MAX} groups of commands wait for Kafka already");
+                (group.done)(Err(AppendError::Unavailable(reason)));
+            }
+        }
+    }
+}
+
+/// What the thread owns.
+struct Work {
+    clients: Arc<Clients>,
+    producer: Option<Producer>,
+}
+
+/// A producer, and what Kafka last said of the topic.
+struct Producer {
+    client: ThreadedProducer<Deliveries>,
+    /// Asks about the topic. Not the producer itself, whose questions would create a topic that is not there.
+    asker: Consumer,
+    /// When Kafka last said that the topic takes commands.
+    ready: Option<Instant>,
+    replicas_wanted: Option<(Instant, usize)>,
+}
+
+impl Work {
+    fn run(mut self, groups: &Receiver<Waiting>) {
+        while let Ok(group) = groups.recv() {
+            let clients = Arc::clone(&self.clients);
+            match self.ready() {
+                Ok(producer) => producer.hand_over(group, &clients),
+                Err(reason) => {
+                    // What waited while Kafka was asked would be told the same, each after a wait of its own.
+                    for group in std::iter::once(group).chain(groups.try_iter()) {
+                        (group.done)(Err(AppendError::Unavailable(reason.clone())));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The producer, if the topic takes commands now.
+    fn ready(&mut self) -> Result<&mut Producer, String> {
+        // After such an error a producer is of no more use.
+        if self.producer.as_ref().is_some_and(|producer| producer.client.client().fatal_error().is_some()) {
+            self.producer = None;
+        }
+        if self.producer.is_none() {
+            self.producer = Some(Producer::new(&self.clients)?);
+        }
+        let producer = self.producer.as_mut().ok_or("no Kafka client")?;
+        producer.check_ready(&self.clients)?;
+        Ok(producer)
+    }
+}
+
+impl Producer {
+    fn new(clients: &Clients) -> Result<Self, String> {
+        let config = clients.producer(&OURS);
+        let client = ThreadedProducer::from_config_and_context(&config, Deliveries::default())
+            .map_err(|error| Clients::no_client(&error))?;
+        Ok(Self { client, asker: topics::asker(clients)?, ready: None, replicas_wanted: None })
+    }
+
+    /// Asks Kafka whether the topic takes commands, unless it just said so.
+    fn check_ready(&mut self, clients: &Clients) -> Result<(), String> {
+        let now = Instant::now();
+        if self.ready.is_some_and(|ready| now < ready + READINESS_KEPT) {
+            return Ok(());
+        }
+        self.ready = None;
+        let topic = &clients.settings.commands_topic;
+        let TopicPartitions { has_leader, in_sync, .. } = topics::partitions(&self.asker, topic, clients)?;
+        if !has_leader {
+            return Err(format!("the topic {topic} has no leader at the moment"));
+        }
+        let wanted = self.replicas_wanted(clients, now);
+        if in_sync < wanted {
+            return Err(format!(
+                "the topic {topic} has {in_sync} in-sync replicas, and min.insync.replicas={wanted}: brokers are down"
+            ));
+        }
+        self.ready = Some(now);
+        Ok(())
+    }
+
+    /// How many in-sync replicas the topic wants; one if we may not know.
+    fn replicas_wanted(&mut self, clients: &Clients, now: Instant) -> usize {
+        let kept = self.replicas_wanted.filter(|(asked, _)| now < *asked + REPLICAS_WANTED_KEPT);
+        let (_, wanted) = kept.unwrap_or_else(|| (now, topics::replicas_wanted(clients).unwrap_or(1)));
+        self.replicas_wanted = Some((kept.map_or(now, |(asked, _)| asked), wanted));
+        wanted
+    }
+
+    /// Gives a group to librdkafka, all of it or nothing.
+    fn hand_over(&self, group: Waiting, clients: &Arc<Clients>) {
+        let Waiting { values, done } = group;
+        // Only this thread adds to them, so that what has room now still has it in the loop below.
+        let waiting = usize::try_from(self.client.in_flight_count()).unwrap_or_default();
+        if waiting + values.len() > RECORDS_WAITING_MAX {
+            let reason = format!("{waiting} commands wait for their acknowledgement already");
+            return done(Err(AppendError::Unavailable(reason)));
+        }
+        let open = Open { outcomes: values.iter().map(|_| Outcome::Unknown).collect(), done: Some(done) };
+        let group = Arc::new(Group { open: Mutex::new(open), clients: Arc::clone(clients) });
+        for (at, value) in values.iter().enumerate() {
+            let part = Box::new(Part { group: Arc::clone(&group), at });
+            let topic = &clients.settings.commands_topic;
+            let record = BaseRecord::<(), [u8], _>::with_opaque_to(topic, part)
+                .partition(PARTITION)
+                .payload(value.as_slice());
+            if let Err((error, record)) = self.client.send(record) {
+                let part = record.delivery_opaque;
+                part.settle(part.failed(&error, &self.client.context().reports));
+            }
+        }
+    }
+}
+
+/// A group that librdkafka has. It is told of when nothing of it is left: when the last of its commands has an
+/// outcome, or will have none.
+struct Group {
+    open: Mutex<Open>,
+    clients: Arc<Clients>,
+}
+
+/// What is known of a group, and whom to tell.
+struct Open {
+    outcomes: Vec<Outcome>,
+    done: Option<AppendDone>,
+}
+
+/// What became of one command.
+enum Outcome {
+    Unknown,
+    Acknowledged(Offset),
+    Failed(Code, String),
+}
+
+/// One command of a group, in the hands of librdkafka.
+struct Part {
+    group: Arc<Group>,
+    at: usize,
+}
+
+impl Part {
+    /// What an error of Kafka's comes to.
+    fn failed(&self, error: &KafkaError, reports: &Reports) -> Outcome {
+        let settings = &self.group.clients.settings;
+        let reason = reports.explain(error, &settings.commands_topic, settings);
+        Outcome::Failed(error.rdkafka_error_code().unwrap_or(Code::Unknown), reason)
+    }
+
+    fn settle(&self, outcome: Outcome) {
+        let mut open = self.group.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = open.outcomes.get_mut(self.at) {
+            *place = outcome;
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(done) = open.done.take() {
+            done(sum(&open.outcomes));
+        }
+    }
+}
+
+/// What became of a group. It counts as not written only if that is certain of each command.
+fn sum(outcomes: &[Outcome]) -> Result<Vec<Offset>, AppendError> {
+    let offset = |outcome: &Outcome| match outcome {
+        Outcome::Acknowledged(offset) => Some(*offset),
+        Outcome::Unknown | Outcome::Failed(..) => None,
+    };
+    if let Some(offsets) = outcomes.iter().map(offset).collect() {
+        return Ok(offsets);
+    }
+    let refused = |outcome: &Outcome| matches!(outcome, Outcome::Failed(code, _) if is_refusal(*code));
+    let reason = outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Failed(_, reason) => Some(reason.clone()),
+        Outcome::Unknown | Outcome::Acknowledged(_) => None,
+    });
+    let reason = reason.unwrap_or_else(|| "the producer ended before Kafka answered".to_owned());
+    match outcomes.iter().all(refused) {
+        true => Err(AppendError::Unavailable(reason)),
+        false => Err(AppendError::Unknown(reason)),
+    }
+}
+
+/// Whether Kafka, or librdkafka before it, took nothing of a command that failed so.
+const fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::QueueFull
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::MessageSizeTooLarge
+            | Code::InvalidRecord
+            | Code::PolicyViolation
+    )
+}
+
+/// Hears what became of each command, on a thread of librdkafka's client.
+#[derive(Debug, Default)]
+struct Deliveries {
+    reports: Reports,
+}
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reports.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Part>;
+
+    fn delivery(&self, delivery: &DeliveryResult<'_>, part: Box<Part>) {
+        part.settle(match delivery {
+            Ok(message) => {
+                Outcome::Acknowledged(Offset::new(u64::try_from(message.offset()).unwrap_or_default()))
+            }
+            Err((error, _)) => part.failed(error, &self.reports),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(code: Code) -> Outcome {
+        Outcome::Failed(code, code.to_string())
+    }
+
+    #[test]
+    fn a_group_is_acknowledged_as_a_whole_or_not_at_all() {
+        let acknowledged = |number| Outcome::Acknowledged(Offset::new(number));
+        assert_eq!(sum(&[acknowledged(3), acknowledged(4)]), Ok(vec![Offset::new(3), Offset::new(4)]));
+        let denied = || failed(Code::TopicAuthorizationFailed);
+        assert!(matches!(sum(&[denied(), denied()]), Err(AppendError::Unavailable(_))));
+        for other in [acknowledged(3), Outcome::Unknown, failed(Code::MessageTimedOut)] {
+            assert!(matches!(sum(&[denied(), other]), Err(AppendError::Unknown(_))));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Writes the table, in transactions. Every claim of the role has a writer of its own, and so a producer of
+//! its own: its first act fences all before it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+
+use super::cause::Reports;
+use super::client::{Clients, PARTITION};
+use crate::log::{TableWrite, TableWriter, Topic, WriteError};
+
+/// What the transactional id begins with. The same for all projectors of a table, so that one fences the other,
+/// and so not for the configuration to say.
+const TRANSACTIONAL_ID: &str = "portcullis.project:";
+/// How long fencing may take: the coordinator may have to end a transaction of an earlier writer first.
+const FENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a transaction may take from its first record to its commit; the broker aborts it after 60 s.
+const TRANSACTION_MAX: Duration = Duration::from_secs(60);
+/// How long is waited at once for room in librdkafka's queue, and for acknowledgements.
+const WAIT: Duration = Duration::from_millis(1);
+
+const OURS: [(&str, &str); 5] = [
+    ("transaction.timeout.ms", "60000"),
+    ("message.timeout.ms", "55000"),
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    // Rows come in one go: a short wait makes large batches of them.
+    ("linger.ms", "1"),
+];
+
+/// Writes the table, as one producer.
+pub(super) struct KafkaTableWriter {
+    clients: Arc<Clients>,
+    producer: Option<BaseProducer<Deliveries>>,
+}
+
+impl KafkaTableWriter {
+    pub(super) fn new(clients: Arc<Clients>) -> Self {
+        Self { clients, producer: None }
+    }
+
+    fn topic(&self) -> Result<&str, WriteError> {
+        self.clients
+            .topic(Topic::Table)
+            .ok_or_else(|| WriteError::Unknown("there is no table_topic in [log]".to_owned()))
+    }
+
+    /// What an error means for the role. That another writer is newer is told by a fatal error of the client,
+    /// behind whatever failed first.
+    fn lost(&self, producer: &BaseProducer<Deliveries>, error: &KafkaError) -> WriteError {
+        let fatal = producer.client().fatal_error().map(|(code, _)| code);
+        let code = error.rdkafka_error_code();
+        if [fatal, code].into_iter().flatten().any(is_fenced) {
+            return WriteError::Fenced;
+        }
+        let topic = self.clients.topic(Topic::Table).unwrap_or_default();
+        WriteError::Unknown(producer.context().reports.explain(error, topic, &self.clients.settings))
+    }
+
+    /// Everything of one transaction but its end.
+    fn write(
+        producer: &BaseProducer<Deliveries>,
+        topic: &str,
+        writes: &[TableWrite],
+        until: Instant,
+    ) -> Result<(), KafkaError> {
+        producer.begin_transaction()?;
+        for (key, value) in writes {
+            let mut record = BaseRecord::to(topic).partition(PARTITION).key(key.as_slice());
+            record.payload = value.as_deref();
+            // A full queue is no error but the pace of the broker.
+            while let Err((error, refused)) = producer.send(record) {
+                if error.rdkafka_error_code() != Some(Code::QueueFull) || Instant::now() >= until {
+                    return Err(error);
+                }
+                producer.poll(WAIT);
+                record = refused;
+            }
+        }
+        // Waited for here and not in the commit, which looks for acknowledgements ten times a second only.
+        while producer.in_flight_count() > 0 && Instant::now() < until {
+            producer.poll(WAIT);
+            producer.context().first_failure()?;
+        }
+        producer.context().first_failure()
+    }
+}
+
+/// Whether an error says that another writer is newer.
+const fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+impl TableWriter for KafkaTableWriter {
+    fn fence(&mut self) -> Result<(), WriteError> {
+        self.producer = None;
+        let id = format!("{TRANSACTIONAL_ID}{}", self.topic()?);
+        let mut config = self.clients.producer(&OURS);
+        config.set("transactional.id", id);
+        let producer = BaseProducer::from_config_and_context(&config, Deliveries::default())
+            .map_err(|error| WriteError::Unknown(Clients::no_client(&error)))?;
+        let fenced = producer.init_transactions(FENCE_MAX);
+        if let Err(error) = fenced {
+            // What librdkafka says of its connections is taken in by this.
+            producer.poll(WAIT);
+            return Err(self.lost(&producer, &error));
+        }
+        self.producer = Some(producer);
+        Ok(())
+    }
+
+    fn commit(&mut self, writes: Vec<TableWrite>) -> Result<(), WriteError> {
+        let Some(producer) = &self.producer else {
+            return Err(WriteError::Unknown("no writer of the table was fenced in yet".to_owned()));
+        };
+        let until = Instant::now() + TRANSACTION_MAX;
+        let written = Self::write(producer, self.topic()?, &writes, until);
+        let committed = written
+            .and_then(|()| producer.commit_transaction(until.saturating_duration_since(Instant::now())));
+        committed.map_err(|error| {
+            producer.poll(WAIT);
+            self.lost(producer, &error)
+        })
+    }
+}
+
+/// Hears what became of each record.
+#[derive(Debug, Default)]
+struct Deliveries {
+    reports: Reports,
+    failure: Mutex<Option<KafkaError>>,
+}
+
+impl Deliveries {
+    /// The error of the first record that failed; a producer that has one is never used again.
+    fn first_failure(&self) -> Result<(), KafkaError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reports.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = delivery {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert_with(|| error.clone());
+        }
+    }
+}

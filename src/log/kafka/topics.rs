@@ -1,0 +1,549 @@
+//! What the two topics must be set to, and what they are.
+//!
+//! Most of these settings do no harm that anybody sees: a commands topic that forgets after a week, or a
+//! table topic that deletes instead of compacting, gives a blacklist with holes and no error. So they are
+//! looked at before anything is served, and again every hour.
+//!
+//! [`Severity::Refused`] is what gives a wrong list; [`Severity::Advised`] is what may lose commands with a
+//! broker, or makes a start slow.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use serde::Serialize;
+
+use super::KafkaLog;
+use super::cause::Reports;
+use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, discard};
+use super::questioner::{cluster_id, explain_asked};
+use crate::log::{Identity, Topic};
+
+/// The most replicas that a new topic gets; fewer where there are fewer brokers.
+pub const REPLICAS_MAX: usize = 3;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nothing is begun on such a topic.
+    Refused,
+    /// It is warned of.
+    Advised,
+}
+
+/// One setting that is not as it must or should be.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The name of the topic.
+    pub topic: String,
+    /// The setting, as Kafka calls it.
+    pub setting: &'static str,
+    /// What it is.
+    pub found: String,
+    /// What it is to be.
+    pub wanted: String,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What mends it.
+    pub mend: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, setting, found, wanted, why, .. } = self;
+        write!(f, "the topic {topic} has {setting}={found}, and wants {wanted}: {why}")
+    }
+}
+
+/// All that was found out of the settings.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Findings {
+    /// What is wrong, the worst first.
+    pub findings: Vec<Finding>,
+    /// The topics whose settings we may not see.
+    pub unseen: Vec<String>,
+}
+
+/// A topic that is to be there, and whether it was there before.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Created {
+    /// The name of the topic.
+    pub topic: String,
+    /// Whether it was created now.
+    pub created: bool,
+    /// How many replicas it has.
+    pub replicas: usize,
+}
+
+/// What a setting may be.
+#[derive(Clone, Copy, Debug)]
+enum Want {
+    /// Exactly this.
+    Is(&'static str),
+    /// At least so much.
+    AtLeast(i64),
+    /// At most so much.
+    AtMost(i64),
+    /// One less than there are replicas, but at least one.
+    AllReplicasButOne,
+}
+
+/// A rule about one setting.
+struct Rule {
+    setting: &'static str,
+    want: Want,
+    severity: Severity,
+    why: &'static str,
+}
+
+const fn refused(setting: &'static str, want: Want, why: &'static str) -> Rule {
+    Rule { setting, want, severity: Severity::Refused, why }
+}
+
+const fn advised(setting: &'static str, want: Want, why: &'static str) -> Rule {
+    Rule { setting, want, severity: Severity::Advised, why }
+}
+
+const RETENTION_MS: &str = "retention.ms";
+const RETENTION_BYTES: &str = "retention.bytes";
+const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+const HOUR_MS: i64 = 3_600_000;
+
+const COMMANDS_RULES: [Rule; 6] = [
+    refused("cleanup.policy", Want::Is("delete"), "compaction would take commands away"),
+    refused(
+        "message.timestamp.type",
+        Want::Is("LogAppendTime"),
+        "a sender's clock would decide when bans end",
+    ),
+    refused(RETENTION_MS, Want::Is("-1"), "commands would be forgotten, and with them what they blacklist"),
+    refused(
+        RETENTION_BYTES,
+        Want::Is("-1"),
+        "commands would be forgotten, and with them what they blacklist",
+    ),
+    advised(MIN_INSYNC_REPLICAS, Want::AllReplicasButOne, "one broker could lose what was acknowledged"),
+    advised(
+        "unclean.leader.election.enable",
+        Want::Is("false"),
+        "a broker that missed commands could take over and drop them",
+    ),
+];
+
+const TABLE_RULES: [Rule; 8] = [
+    refused("cleanup.policy", Want::Is("compact"), "rows would be deleted by age, or never tidied up"),
+    advised(
+        "delete.retention.ms",
+        Want::AtLeast(24 * HOUR_MS),
+        "a reader that is slower than this misses that a row is gone",
+    ),
+    advised(
+        "segment.ms",
+        Want::AtMost(HOUR_MS),
+        "the open segment is never compacted, and every start reads it",
+    ),
+    advised(
+        "segment.bytes",
+        Want::AtMost(64 << 20),
+        "the open segment is never compacted, and every start reads it",
+    ),
+    advised("min.cleanable.dirty.ratio", Want::Is("0.1"), "every start reads what is not compacted yet"),
+    advised(
+        "max.compaction.lag.ms",
+        Want::AtMost(24 * HOUR_MS),
+        "every start reads what is not compacted yet",
+    ),
+    advised(MIN_INSYNC_REPLICAS, Want::AllReplicasButOne, "one broker could lose what was acknowledged"),
+    advised(
+        "unclean.leader.election.enable",
+        Want::Is("false"),
+        "a broker that missed rows could take over and drop them",
+    ),
+];
+
+/// The rules of a topic.
+const fn rules(topic: Topic) -> &'static [Rule] {
+    match topic {
+        Topic::Commands => &COMMANDS_RULES,
+        Topic::Table => &TABLE_RULES,
+    }
+}
+
+impl Want {
+    /// The value that a topic with so many replicas is given.
+    fn value(self, replicas: usize) -> String {
+        match self {
+            Self::Is(text) => text.to_owned(),
+            Self::AtLeast(number) | Self::AtMost(number) => number.to_string(),
+            Self::AllReplicasButOne => replicas.saturating_sub(1).max(1).to_string(),
+        }
+    }
+
+    /// Whether a value is as it is to be.
+    fn is_met(self, found: &str, replicas: usize) -> bool {
+        let number = || found.parse::<i64>().ok();
+        match self {
+            Self::Is(text) => found == text || numbers_agree(found, text),
+            Self::AtLeast(least) => number().is_some_and(|number| number >= least),
+            Self::AtMost(most) => number().is_some_and(|number| number <= most),
+            Self::AllReplicasButOne => found == self.value(replicas),
+        }
+    }
+
+    /// In words, for a finding.
+    fn words(self, replicas: usize) -> String {
+        let value = self.value(replicas);
+        match self {
+            Self::AtLeast(_) => format!("at least {value}"),
+            Self::AtMost(_) => format!("at most {value}"),
+            Self::Is(_) | Self::AllReplicasButOne => value,
+        }
+    }
+}
+
+/// Whether two texts are the same number, however it is written.
+fn numbers_agree(one: &str, other: &str) -> bool {
+    matches!((one.parse::<f64>(), other.parse::<f64>()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// What is wrong with one topic.
+fn judge(
+    topic: Topic,
+    name: &str,
+    partitions: TopicPartitions,
+    found: &HashMap<String, String>,
+    clients: &Clients,
+) -> Vec<Finding> {
+    let TopicPartitions { partitions, replicas, .. } = partitions;
+    let servers = &clients.settings.bootstrap_servers;
+    let mut findings = Vec::new();
+    if partitions != 1 {
+        findings.push(Finding {
+            severity: Severity::Refused,
+            topic: name.to_owned(),
+            setting: "partitions",
+            found: partitions.to_string(),
+            wanted: "1".to_owned(),
+            why: "commands and rows have an order within one partition only",
+            mend:
+                "a topic can't lose partitions: set a new name in [log], and run `portcullis topics create`"
+                    .to_owned(),
+        });
+    }
+    let allowed = |rule: &Rule| {
+        let retention = topic == Topic::Commands && [RETENTION_MS, RETENTION_BYTES].contains(&rule.setting);
+        retention && clients.settings.allow_finite_retention
+    };
+    for rule in rules(topic).iter().filter(|rule| !allowed(rule)) {
+        let Some(value) = found.get(rule.setting).filter(|value| !rule.want.is_met(value, replicas)) else {
+            continue;
+        };
+        let setting = rule.setting;
+        let wanted = rule.want.value(replicas);
+        findings.push(Finding {
+            severity: rule.severity,
+            topic: name.to_owned(),
+            setting,
+            found: value.clone(),
+            wanted: rule.want.words(replicas),
+            why: rule.why,
+            mend: format!(
+                "kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics --entity-name {name} --add-config {setting}={wanted}"
+            ),
+        });
+    }
+    findings
+}
+
+/// Looks at the settings of both topics, and tells of those that should be otherwise but may stay. The inner
+/// error says what must not be so; the outer one why it could not be found out.
+pub(super) fn check_and_warn(asker: &Consumer, clients: &Clients) -> Result<Result<(), String>, String> {
+    let Findings { findings, unseen } = check(asker, clients)?;
+    for topic in unseen {
+        tracing::warn!(%topic, "we may not see how the topic is set: grant DescribeConfigs on it");
+    }
+    let mut refused = None;
+    for finding in findings {
+        match finding.severity {
+            Severity::Refused => refused = refused.or(Some(finding)),
+            Severity::Advised => tracing::warn!("{finding}; `portcullis topics check` says what mends it"),
+        }
+    }
+    let told = |finding| format!("{finding}; `portcullis topics check` says what mends it");
+    Ok(refused.map_or(Ok(()), |finding| Err(told(finding))))
+}
+
+fn check(asker: &Consumer, clients: &Clients) -> Result<Findings, String> {
+    let mut all = Findings::default();
+    for topic in [Topic::Commands, Topic::Table] {
+        let Some(name) = clients.topic(topic) else { continue };
+        let partitions = partitions(asker, name, clients)?;
+        match settings(clients, name)? {
+            Some(found) => all.findings.extend(judge(topic, name, partitions, &found, clients)),
+            None => {
+                all.unseen.push(name.to_owned());
+                // The number of partitions is no secret.
+                all.findings.extend(judge(topic, name, partitions, &HashMap::new(), clients));
+            }
+        }
+    }
+    all.findings.sort_by_key(|finding| finding.severity != Severity::Refused);
+    Ok(all)
+}
+
+/// The sentence on a topic that is not there.
+fn missing(name: &str) -> String {
+    format!("Kafka has no topic {name}: make it by `portcullis topics create`, or mend its name in [log]")
+}
+
+pub(super) fn asker(clients: &Clients) -> Result<Consumer, String> {
+    clients.asker(Isolation::Uncommitted).map_err(|error| Clients::no_client(&error))
+}
+
+/// What Kafka says of a topic's partitions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct TopicPartitions {
+    /// How many there are.
+    pub(super) partitions: usize,
+    /// How many replicas the first has.
+    pub(super) replicas: usize,
+    /// How many of them are in sync.
+    pub(super) in_sync: usize,
+    /// Whether it has a leader.
+    pub(super) has_leader: bool,
+}
+
+/// The partitions of a topic that is to be there.
+pub(super) fn partitions(asker: &Consumer, name: &str, clients: &Clients) -> Result<TopicPartitions, String> {
+    find_partitions(asker, name, clients)?.ok_or_else(|| missing(name))
+}
+
+/// The partitions of a topic; none if there is no such topic.
+fn find_partitions(
+    asker: &Consumer,
+    name: &str,
+    clients: &Clients,
+) -> Result<Option<TopicPartitions>, String> {
+    let explain = |error: &KafkaError| explain_asked(asker, error, name, clients);
+    let metadata = asker.fetch_metadata(Some(name), ANSWER_MAX).map_err(|error| explain(&error))?;
+    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
+    match topic.error().map(Code::from) {
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => Ok(None),
+        // A topic that was created a moment ago has no leader yet.
+        Some(code) if code != Code::LeaderNotAvailable => Err(explain(&KafkaError::MetadataFetch(code))),
+        _ => Ok(topic.partitions().first().map(|first| TopicPartitions {
+            partitions: topic.partitions().len(),
+            replicas: first.replicas().len(),
+            in_sync: first.isr().len(),
+            has_leader: first.leader() >= 0,
+        })),
+    }
+}
+
+/// The settings of a topic; none if we may not see them.
+fn settings(clients: &Clients, name: &str) -> Result<Option<HashMap<String, String>>, String> {
+    let admin = clients.admin().map_err(|error| Clients::no_client(&error))?;
+    let topic = ResourceSpecifier::Topic(name);
+    let described = wait(admin.describe_configs([&topic], &options()))?.and_then(first);
+    let settings = match described {
+        Ok(ConfigResource { entries, .. }) => {
+            Ok(Some(entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()))
+        }
+        Err(KafkaError::AdminOp(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
+            Ok(None)
+        }
+        Err(error) => Err(explain(&admin, &error, name, clients)),
+    };
+    discard(admin);
+    settings
+}
+
+/// The one answer to a request about one topic.
+fn first<T>(answers: Vec<Result<T, Code>>) -> Result<T, KafkaError> {
+    let answer = answers.into_iter().next().unwrap_or(Err(Code::Unknown));
+    answer.map_err(KafkaError::AdminOp)
+}
+
+/// How many in-sync replicas the commands topic wants before it takes a command; none if that can't be known.
+pub(super) fn replicas_wanted(clients: &Clients) -> Option<usize> {
+    let found = settings(clients, &clients.settings.commands_topic).ok()??;
+    found.get(MIN_INSYNC_REPLICAS)?.parse().ok()
+}
+
+impl KafkaLog {
+    /// What the log is called.
+    ///
+    /// # Errors
+    /// When Kafka does not say, with the reason.
+    pub fn identity(&self) -> Result<Identity, String> {
+        let asker = asker(&self.clients)?;
+        let cluster_id = cluster_id(&asker, &self.clients)?;
+        Ok(Identity { cluster_id, commands_topic: self.clients.settings.commands_topic.clone() })
+    }
+
+    /// Looks at the settings of both topics.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or a topic is not there, with the reason.
+    pub fn check_topics(&self) -> Result<Findings, String> {
+        check(&asker(&self.clients)?, &self.clients)
+    }
+
+    /// Creates the topics that are not there, set as they are to be. What is there is left as it is.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or does not let us, with the reason.
+    pub fn create_topics(&self) -> Result<Vec<Created>, String> {
+        let clients = &*self.clients;
+        let asker = asker(clients)?;
+        let named = [Topic::Commands, Topic::Table]
+            .into_iter()
+            .filter_map(|topic| Some((topic, clients.topic(topic)?)));
+        named.map(|(topic, name)| create(&asker, topic, name, clients)).collect()
+    }
+}
+
+fn create(asker: &Consumer, topic: Topic, name: &str, clients: &Clients) -> Result<Created, String> {
+    if let Some(TopicPartitions { replicas, .. }) = find_partitions(asker, name, clients)? {
+        return Ok(Created { topic: name.to_owned(), created: false, replicas });
+    }
+    let metadata = asker.fetch_metadata(None, ANSWER_MAX);
+    let metadata = metadata.map_err(|error| explain_asked(asker, &error, name, clients))?;
+    let replicas = metadata.brokers().len().clamp(1, REPLICAS_MAX);
+    let values: Vec<(&str, String)> =
+        rules(topic).iter().map(|rule| (rule.setting, rule.want.value(replicas))).collect();
+    let replication = TopicReplication::Fixed(i32::try_from(replicas).unwrap_or(1));
+    let new = values
+        .iter()
+        .fold(NewTopic::new(name, 1, replication), |new, (setting, value)| new.set(setting, value));
+    let admin = clients.admin().map_err(|error| Clients::no_client(&error))?;
+    let codes = |answers: Vec<Result<String, (String, Code)>>| {
+        answers.into_iter().map(|answer| answer.map_err(|(_, code)| code)).collect()
+    };
+    let answer = wait(admin.create_topics([&new], &options()))?.map(codes).and_then(first);
+    match answer {
+        Ok(_) => Ok(Created { topic: name.to_owned(), created: true, replicas }),
+        // Somebody else was quicker.
+        Err(KafkaError::AdminOp(Code::TopicAlreadyExists)) => {
+            Ok(Created { topic: name.to_owned(), created: false, replicas })
+        }
+        Err(error) => Err(explain(&admin, &error, name, clients)),
+    }
+}
+
+/// Why a request of the admin client failed.
+fn explain(admin: &AdminClient<Reports>, error: &KafkaError, name: &str, clients: &Clients) -> String {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    };
+    let error = code.map_or_else(|| error.clone(), KafkaError::MetadataFetch);
+    admin.inner().context().explain(&error, name, &clients.settings)
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(ANSWER_MAX)).operation_timeout(Some(ANSWER_MAX))
+}
+
+/// Waits for the answer to a request. It comes from a thread of the client's, so that nothing else runs here.
+fn wait<T>(asked: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.map(|runtime| runtime.block_on(asked)).map_err(|error| format!("no runtime to wait on: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::settings::KafkaSettings;
+
+    const ONE: TopicPartitions = TopicPartitions { partitions: 1, replicas: 3, in_sync: 3, has_leader: true };
+
+    fn clients(allow_finite_retention: bool) -> Clients {
+        Clients::new(KafkaSettings {
+            bootstrap_servers: "localhost:9092".to_owned(),
+            commands_topic: "c".to_owned(),
+            table_topic: Some("t".to_owned()),
+            client: Default::default(),
+            allow_finite_retention,
+        })
+    }
+
+    /// A topic as we create it, with these settings changed.
+    fn settings(topic: Topic, changed: &[(&str, &str)]) -> HashMap<String, String> {
+        let created = rules(topic).iter().map(|rule| (rule.setting, rule.want.value(ONE.replicas)));
+        let changed = changed.iter().map(|(setting, value)| (*setting, (*value).to_owned()));
+        created.chain(changed).map(|(setting, value)| (setting.to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn what_is_created_is_never_complained_of() {
+        for topic in [Topic::Commands, Topic::Table] {
+            assert_eq!(judge(topic, "x", ONE, &settings(topic, &[]), &clients(false)), []);
+        }
+    }
+
+    #[test]
+    fn each_setting_is_judged_by_what_it_does_to_the_list() {
+        use Severity::{Advised, Refused};
+        let cases = [
+            (Topic::Commands, "cleanup.policy", "compact", Refused, "delete"),
+            (Topic::Commands, "cleanup.policy", "compact,delete", Refused, "delete"),
+            (Topic::Commands, "message.timestamp.type", "CreateTime", Refused, "LogAppendTime"),
+            (Topic::Commands, "retention.ms", "604800000", Refused, "-1"),
+            (Topic::Commands, "retention.bytes", "1000", Refused, "-1"),
+            (Topic::Commands, "min.insync.replicas", "1", Advised, "2"),
+            (Topic::Commands, "unclean.leader.election.enable", "true", Advised, "false"),
+            (Topic::Table, "cleanup.policy", "delete", Refused, "compact"),
+            (Topic::Table, "cleanup.policy", "compact,delete", Refused, "compact"),
+            (Topic::Table, "delete.retention.ms", "3600000", Advised, "at least 86400000"),
+            (Topic::Table, "segment.ms", "604800000", Advised, "at most 3600000"),
+            (Topic::Table, "segment.bytes", "1073741824", Advised, "at most 67108864"),
+            (Topic::Table, "min.cleanable.dirty.ratio", "0.5", Advised, "0.1"),
+            (Topic::Table, "max.compaction.lag.ms", "9223372036854775807", Advised, "at most 86400000"),
+            (Topic::Table, "min.insync.replicas", "3", Advised, "2"),
+        ];
+        for (topic, setting, value, severity, wanted) in cases {
+            let found = judge(topic, "x", ONE, &settings(topic, &[(setting, value)]), &clients(false));
+            let found: Vec<_> =
+                found.iter().map(|found| (found.setting, found.severity, found.wanted.as_str())).collect();
+            assert_eq!(found, [(setting, severity, wanted)], "{topic:?} {setting}={value}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_good_as_wanted_is_no_finding() {
+        let cases = [
+            (Topic::Table, "delete.retention.ms", "172800000"),
+            (Topic::Table, "segment.ms", "1000"),
+            (Topic::Table, "min.cleanable.dirty.ratio", "0.10"),
+        ];
+        for (topic, setting, value) in cases {
+            assert_eq!(judge(topic, "x", ONE, &settings(topic, &[(setting, value)]), &clients(false)), []);
+        }
+        let forgets = settings(Topic::Commands, &[(RETENTION_MS, "1"), (RETENTION_BYTES, "1")]);
+        assert_eq!(judge(Topic::Commands, "x", ONE, &forgets, &clients(true)), []);
+        assert_eq!(judge(Topic::Commands, "x", ONE, &forgets, &clients(false)).len(), 2);
+    }
+
+    #[test]
+    fn partitions_count_though_the_settings_are_hidden() {
+        let three = TopicPartitions { partitions: 3, ..ONE };
+        let found = judge(Topic::Table, "x", three, &HashMap::new(), &clients(false));
+        assert_eq!(found.iter().map(|found| found.setting).collect::<Vec<_>>(), ["partitions"]);
+    }
+
+    #[test]
+    fn a_lone_broker_wants_one_replica_in_sync() {
+        assert_eq!(
+            [0, 1, 2, 3].map(|replicas| Want::AllReplicasButOne.value(replicas)),
+            ["1", "1", "1", "2"]
+        );
+    }
+}
