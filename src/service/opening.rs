@@ -77,7 +77,7 @@ impl OpenLog {
 
 /// The log whose table a projector keeps. A broker that can't be reached is no error: it may come.
 pub(super) fn table_log(config: &Config) -> Result<Arc<dyn TableLog>, ServeError> {
-    let needs = |what: &str| ServeError::Configuration(format!("portcullis project needs {what}"));
+    let needs = |what: &str| ServeError::Configuration(format!("project needs {what}"));
     match kafka(config)? {
         None => Err(needs(r#"[log] kind = "kafka": the embedded log has no table"#)),
         Some(KafkaSettings { table_topic: None, .. }) => Err(needs("[log] table_topic: the table is there")),
