@@ -174,13 +174,6 @@ pub trait Log: Send + Sync {
     fn questioner(&self) -> Box<dyn Questioner>;
 }
 
-/// A log that has a table, which can be written.
-pub trait TableLog: Log {
-    /// Makes a writer of the table, which has fenced nobody yet. What keeps it from being made is the error of
-    /// its [`fence`](TableWriter::fence).
-    fn table_writer(&self) -> Box<dyn TableWriter>;
-}
-
 /// Reads one topic. Lives on a thread of its own.
 pub trait Reader: Send {
     /// The next report; none when there was nothing to report for `wait`.
@@ -218,6 +211,13 @@ pub enum AppendError {
 
 /// Key and value of one record of the table; no value is a tombstone.
 pub type TableWrite = (Vec<u8>, Option<Vec<u8>>);
+
+/// A log that has a table.
+pub trait TableLog: Log {
+    /// Makes a writer of the table that has fenced nobody yet. What keeps it from being made is the error of
+    /// its [`fence`](TableWriter::fence).
+    fn table_writer(&self) -> Box<dyn TableWriter>;
+}
 
 /// Writes the table, in transactions; whoever begins last fences all before it. Lives on a thread of its own.
 pub trait TableWriter: Send {

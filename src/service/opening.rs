@@ -9,7 +9,7 @@ use crate::follower::Source;
 use crate::log::embedded::EmbeddedLog;
 #[cfg(feature = "kafka")]
 use crate::log::kafka::KafkaLog;
-use crate::log::settings::KafkaSettings;
+use crate::log::settings::{KafkaSettings, Wrong};
 use crate::log::{AppendDone, AppendError, CommandSink, Log, TableLog};
 
 /// Takes commands once the log is open.
@@ -56,17 +56,16 @@ impl OpenLog {
 
     #[cfg(feature = "kafka")]
     fn kafka(settings: KafkaSettings) -> Result<Self, ServeError> {
-        let log = KafkaLog::new(settings).map_err(|wrong| ServeError::Configuration(wrong.to_string()))?;
+        let log = KafkaLog::new(settings).map_err(configuration)?;
         let sink = log.commands();
         let sink =
             sink.map_err(|error| ServeError::Unavailable(format!("no thread for commands: {error}")))?;
         Ok(Self { log: Arc::new(log), sink: Arc::new(sink), close: Box::new(|| {}) })
     }
 
-    /// Never called: the configuration refuses Kafka in this build.
     #[cfg(not(feature = "kafka"))]
     fn kafka(_: KafkaSettings) -> Result<Self, ServeError> {
-        Err(ServeError::Configuration("this program was built without Kafka".to_owned()))
+        Err(without_kafka())
     }
 
     /// Ends it in good order.
@@ -75,26 +74,35 @@ impl OpenLog {
     }
 }
 
-/// The log whose table a projector keeps. A broker that can't be reached is no error: it may come.
-pub(super) fn table_log(config: &Config) -> Result<Arc<dyn TableLog>, ServeError> {
-    let needs = |what: &str| ServeError::Configuration(format!("project needs {what}"));
-    match kafka(config)? {
-        None => Err(needs(r#"[log] kind = "kafka": the embedded log has no table"#)),
-        Some(KafkaSettings { table_topic: None, .. }) => Err(needs("[log] table_topic: the table is there")),
-        #[cfg(feature = "kafka")]
-        Some(settings) => match KafkaLog::new(settings) {
-            Ok(log) => Ok(Arc::new(log)),
-            Err(wrong) => Err(ServeError::Configuration(wrong.to_string())),
-        },
-        // Never so: the configuration refuses Kafka in this build.
-        #[cfg(not(feature = "kafka"))]
-        Some(_) => Err(needs("a build with Kafka")),
-    }
-}
-
 /// How Kafka is reached; none on the embedded log.
 fn kafka(config: &Config) -> Result<Option<KafkaSettings>, ServeError> {
-    config.log.kafka().map_err(|wrong| ServeError::Configuration(wrong.to_string()))
+    config.log.kafka().map_err(configuration)
+}
+
+fn configuration(wrong: Wrong) -> ServeError {
+    ServeError::Configuration(format!("log.{wrong}"))
+}
+
+/// The configuration refuses Kafka in this build, so that only library users with settings of their own get
+/// here.
+#[cfg(not(feature = "kafka"))]
+fn without_kafka() -> ServeError {
+    ServeError::Configuration("this program was built without Kafka".to_owned())
+}
+
+/// The log whose table a projector keeps.
+pub(super) fn table_log(config: &Config) -> Result<Arc<dyn TableLog>, ServeError> {
+    let needs = |what: &str| ServeError::Configuration(format!("project needs {what}"));
+    let settings = kafka(config)?;
+    let settings =
+        settings.ok_or_else(|| needs(r#"kind = "kafka" in [log]: the embedded log has no table"#))?;
+    if settings.table_topic.is_none() {
+        return Err(needs("table_topic in [log]: it names the topic that it keeps"));
+    }
+    #[cfg(feature = "kafka")]
+    return Ok(Arc::new(KafkaLog::new(settings).map_err(configuration)?));
+    #[cfg(not(feature = "kafka"))]
+    Err(without_kafka())
 }
 
 /// Where the follower of this log begins.

@@ -72,7 +72,9 @@ impl KafkaQuestioner {
             }
             Question::Identity => {
                 // A client keeps the name of the cluster that it met first, whatever it is connected to now.
-                self.pair.take().map(discard);
+                if let Some(pair) = self.pair.take() {
+                    discard(pair);
+                }
                 let pair = self.pair()?;
                 let cluster_id = cluster_id(&pair.committed, &clients)?;
                 let commands_topic = clients.settings.commands_topic.clone();

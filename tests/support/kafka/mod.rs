@@ -41,7 +41,10 @@ share.coordinator.state.topic.min.isr=1
 offsets.topic.num.partitions=1
 transaction.state.log.num.partitions=1
 
-# Quick enough for tests. The default buffer of the cleaner does not fit into the heap.
+# Quick enough for tests. After `kill -9`, a broker can come back only when its session is over. The default
+# buffer of the cleaner does not fit into the heap.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=4194304
 log.cleaner.backoff.ms=200
