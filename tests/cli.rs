@@ -96,7 +96,7 @@ fn project_needs_a_log_with_a_table() {
     let output = run(&["project", "--skip-offset", "7", "--listen", "127.0.0.1:0"]);
     assert_eq!(code(&output), 2);
     let said = stderr(&output);
-    assert!(said.contains("[log] kind = \"kafka\"") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("kind = \"kafka\" in [log]") && said.lines().count() == 1, "{said}");
     for args in [["--listen", "8183"], ["--data", "/nowhere"], ["--skip-offset", "x"]] {
         let output = run(&[&["project"], &args[..]].concat());
         assert!(code(&output) == 2 && stderr(&output).contains(args[0]), "{args:?}: {}", stderr(&output));

@@ -92,7 +92,7 @@ fn without_kafka() -> ServeError {
 
 /// The log whose table a projector keeps.
 pub(super) fn table_log(config: &Config) -> Result<Arc<dyn TableLog>, ServeError> {
-    let needs = |what: &str| ServeError::Configuration(format!("portcullis project needs {what}"));
+    let needs = |what: &str| ServeError::Configuration(format!("project needs {what}"));
     let settings = kafka(config)?;
     let settings =
         settings.ok_or_else(|| needs(r#"kind = "kafka" in [log]: the embedded log has no table"#))?;
