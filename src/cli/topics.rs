@@ -4,7 +4,6 @@
 
 mod genesis;
 
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
@@ -14,7 +13,7 @@ use self::genesis::{Begun, TableState, begin, look};
 use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output, note};
-use crate::config::Config;
+use crate::cli::process::ConfigArgs;
 use crate::log::kafka::KafkaLog;
 use crate::log::kafka::topics::{Created, Finding, Severity};
 use crate::record::Timestamp;
@@ -39,9 +38,8 @@ enum TopicsVerb {
 /// The flags that both have.
 #[derive(Args, Clone, Debug)]
 struct TopicsFlags {
-    /// The configuration file [default: as for serve]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,7 +59,12 @@ pub fn run(args: &TopicsArgs, target: &Target) -> Result<Exit, Failure> {
 
 /// The log that the configuration names.
 fn open(flags: &TopicsFlags, target: &Target) -> Result<KafkaLog, Failure> {
-    let config = Config::load(flags.config.as_deref(), &target.environment).map_err(Failure::usage)?;
+    if target.args.url.is_some() || target.args.data.is_some() {
+        return Err(Failure::usage(
+            "topics takes no --url and no --data: it talks to Kafka itself, as --config says",
+        ));
+    }
+    let config = flags.config.load(target)?;
     let settings = config.log.kafka().map_err(Failure::usage)?;
     let settings = settings.ok_or_else(|| {
         Failure::usage(r#"there are topics on Kafka only: set kind = "kafka" in [log], and name them there"#)
