@@ -24,3 +24,20 @@ fn the_configuration_in_the_readme_is_the_default() {
     let shown = portcullis::config::Config::parse(toml, "README.md".as_ref()).expect("it is right");
     assert_eq!(shown, portcullis::config::Config::default());
 }
+
+/// The examples are configurations of this release; nothing is asked of the brokers that they name.
+#[cfg(feature = "kafka")]
+#[test]
+fn the_examples_of_kafka_are_right() {
+    use portcullis::config::Config;
+
+    let parse = |text: &str| Config::parse(text, "example.toml".as_ref()).expect("it is right");
+    let local = parse(include_str!("../examples/kafka/local.toml"));
+    let local = local.log.kafka().expect("it is complete").expect("it is on Kafka");
+    assert_eq!(local.table_topic.as_deref(), Some("portcullis.table"));
+    let secured = include_str!("../examples/kafka/tls-sasl.toml");
+    // The authority that it names is not on this machine.
+    let secured = parse(&secured.replacen("/etc/portcullis/ca.pem", "probe", 1));
+    let secured = secured.log.kafka().expect("it is complete").expect("it is on Kafka");
+    assert_eq!(secured.client.get("security.protocol").map(String::as_str), Some("SASL_SSL"));
+}
