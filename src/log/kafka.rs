@@ -13,7 +13,7 @@
 //!
 //! A broker that is gone is no error here. Readers fail with a reason and are opened again by whoever reads,
 //! after a check that the log is still the one; questions fail with a reason; commands are refused, or their
-//! outcome is unknown. The reasons are sentences for people, which say what to do: [`cause`] makes them.
+//! outcome is unknown. The reasons are sentences for people, which say what to do: `cause` makes them.
 
 mod cause;
 mod client;
