@@ -353,6 +353,9 @@ fn settings(clients: &Clients, name: &str) -> Result<Option<HashMap<String, Stri
     let topic = ResourceSpecifier::Topic(name);
     let described = wait(admin.describe_configs([&topic], &options()))?.and_then(first);
     let settings = match described {
+        // Every topic has settings: none are shown to whom they are denied, and the client passes over the
+        // error that says so.
+        Ok(ConfigResource { entries, .. }) if entries.is_empty() => Ok(None),
         Ok(ConfigResource { entries, .. }) => {
             Ok(Some(entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()))
         }
