@@ -25,7 +25,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::cause::Reports;
+use super::cause::{Reports, WRITE};
 use super::client::{Clients, Consumer, PARTITION};
 use super::topics::{self, TopicPartitions};
 use crate::log::{AppendDone, AppendError, CommandSink};
@@ -223,7 +223,7 @@ impl Part {
     /// What an error of Kafka's comes to.
     fn failed(&self, error: &KafkaError, reports: &Reports) -> Outcome {
         let settings = &self.group.clients.settings;
-        let reason = reports.explain(error, &settings.commands_topic, settings);
+        let reason = reports.explain(error, &settings.commands_topic, WRITE, settings);
         Outcome::Failed(error.rdkafka_error_code().unwrap_or(Code::Unknown), reason)
     }
 

@@ -18,7 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use serde::Serialize;
 
 use super::KafkaLog;
-use super::cause::Reports;
+use super::cause::{CREATE, Reports};
 use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, discard};
 use super::questioner::{cluster_id, explain_asked};
 use crate::log::{Identity, Topic};
@@ -448,7 +448,7 @@ fn explain(admin: &AdminClient<Reports>, error: &KafkaError, name: &str, clients
         other => other.rdkafka_error_code(),
     };
     let error = code.map_or_else(|| error.clone(), KafkaError::MetadataFetch);
-    admin.inner().context().explain(&error, name, &clients.settings)
+    admin.inner().context().explain(&error, name, CREATE, &clients.settings)
 }
 
 fn options() -> AdminOptions {
