@@ -9,6 +9,8 @@ mod bad_input;
 mod outage;
 #[path = "kafka_service/rig.rs"]
 mod rig;
+#[path = "kafka_service/rights.rs"]
+mod rights;
 #[path = "kafka_service/roles.rs"]
 mod roles;
 mod support;

@@ -21,6 +21,9 @@ pub(super) const WRITE: &str = "Write";
 /// … and whoever makes it.
 pub(super) const CREATE: &str = "Create";
 
+/// What librdkafka says when a user may write to no topic at all: the code behind it is told nowhere else.
+const MAY_NOT_WRITE: &str = "Cluster authorization failed";
+
 /// For how long a report that names the cause is not replaced by a vaguer one: after a refused password the
 /// connection is gone, too, and only the first of the two says why.
 const CAUSE_KEPT: Duration = Duration::from_secs(10);
@@ -77,6 +80,11 @@ impl Reports {
         if code == Code::AllBrokersDown {
             return;
         }
+        // What ended a producer for good stands in the text only.
+        let code = match code {
+            Code::Fatal if text.contains(MAY_NOT_WRITE) => Code::ClusterAuthorizationFailed,
+            code => code,
+        };
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let keeps = newest.as_ref().is_some_and(|kept| {
             names_cause(kept.code) && !names_cause(code) && kept.at.elapsed() < CAUSE_KEPT
@@ -93,6 +101,11 @@ impl Reports {
 
     fn newest(&self) -> Option<Report> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a producer was ended because its user may write to no topic at all.
+    pub(super) fn may_not_write(&self) -> bool {
+        self.newest().is_some_and(|report| report.code == Code::ClusterAuthorizationFailed)
     }
 
     /// Why a call failed, as one sentence; `topic` is what it was about, and `right` what it takes there.
@@ -227,5 +240,10 @@ mod tests {
         assert!(said.contains("at the topic t: grant Read and DescribeConfigs on it"), "{said}");
         let said = denied(Code::TransactionalIdAuthorizationFailed, WRITE);
         assert!(said.contains("grant Write on the transactional id portcullis.project:t;"), "{said}");
+        let reports = Reports::default();
+        assert!(!reports.may_not_write());
+        let text = "Fatal error: Broker: Cluster authorization failed: Failed to acquire idempotence PID from broker";
+        reports.note(Code::Fatal, text);
+        assert!(reports.may_not_write());
     }
 }
