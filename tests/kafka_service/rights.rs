@@ -37,7 +37,7 @@ fn secured(users: &[&str]) -> Broker {
 #[test]
 fn a_user_is_told_what_it_lacks_and_needs_no_more_than_that() {
     let users = ["operator", "projector", "sidecar", "reader"];
-    let broker = secured(&users);
+    let mut broker = secured(&users);
     let site = Site::new(&broker, "rights");
     let [operator, projector, sidecar, _] = users.map(|user| WITH_TABLE.user(user, "secret"));
     let reader = WITHOUT_TABLE.user("reader", "secret");
@@ -114,4 +114,11 @@ fn a_user_is_told_what_it_lacks_and_needs_no_more_than_that() {
     keeps.wait_message("does not let our user at the topic rights.table: grant Write on it;");
     grant(&broker, "projector", &["Write"], &["--topic", table]);
     site.agree(&projector, &[&keeps, &waiting, &reads], &[]);
+    for process in [&keeps, &waiting, &reads] {
+        process.wait("all is well", |status| status["message"].is_null());
+    }
+
+    // That nobody may see the group is nobody's business, and no reason for anything.
+    broker.kill();
+    waiting.wait_message("no answer from Kafka at ");
 }

@@ -40,7 +40,8 @@ struct Report {
     text: String,
 }
 
-/// Codes that name a cause that somebody has to mend, rather than that something did not work.
+/// Codes that name a cause that somebody has to mend, rather than that something did not work. That our user
+/// has no right to a group is none: the group is never joined.
 const fn names_cause(code: Code) -> bool {
     matches!(
         code,
@@ -48,7 +49,6 @@ const fn names_cause(code: Code) -> bool {
             | Code::SaslAuthenticationFailed
             | Code::SSL
             | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed
     )
@@ -76,15 +76,16 @@ pub(super) const fn is_outage(code: Code) -> bool {
 
 impl Reports {
     fn note(&self, code: Code, text: &str) {
-        // It says only that all of them failed; each has said why itself.
-        if code == Code::AllBrokersDown {
-            return;
-        }
         // What ended a producer for good stands in the text only.
         let code = match code {
             Code::Fatal if text.contains(MAY_NOT_WRITE) => Code::ClusterAuthorizationFailed,
             code => code,
         };
+        // That all brokers are down says only that each failed, which has said why itself; and the end of a
+        // topic, which comes this way, too, is no reason for anything.
+        if code == Code::AllBrokersDown || !(is_outage(code) || names_cause(code)) {
+            return;
+        }
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let keeps = newest.as_ref().is_some_and(|kept| {
             names_cause(kept.code) && !names_cause(code) && kept.at.elapsed() < CAUSE_KEPT
@@ -211,6 +212,8 @@ mod tests {
         let refused = "kafka:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)";
         reports.note(Code::BrokerTransportFailure, refused);
         reports.note(Code::AllBrokersDown, "1/1 brokers are down");
+        reports.note(Code::PartitionEOF, "Fetch from broker 1 reached end of partition at offset 3");
+        reports.note(Code::GroupAuthorizationFailed, "FindCoordinator response error");
         assert_eq!(
             timed_out(&reports),
             "no answer from Kafka at kafka:9092: Connect to ipv4#10.0.0.1:9092 failed: Connection refused; \
