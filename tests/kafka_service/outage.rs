@@ -84,13 +84,15 @@ fn frozen(broker: &Broker, sidecar: &Process) {
     let post = || sidecar.post_as(Some("frozen"), "", "BLACKLIST 192.0.2.5");
     broker.freeze();
     let (status, answer) = post();
-    println!("while the broker stands still: {status} {answer}");
     let code = answer["error"]["code"].as_str();
     match status {
         503 => assert_eq!(code, Some("log_unavailable"), "{answer}"),
         504 => assert_eq!((code, &answer["error"]["ids"]), (Some("outcome_unknown"), &json!(["frozen/1"]))),
         other => panic!("{other}: {answer}"),
     }
+    // The outage before this one was another.
+    let message = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("no answer from Kafka at ") && !message.contains("refused"), "{message}");
     assert!(sidecar.blocks("192.0.2.4"), "lookups go on");
     wait_outage(sidecar);
     broker.thaw();

@@ -331,6 +331,7 @@ impl ProducerContext for Deliveries {
         part.settle(match delivery {
             Ok(message) => {
                 self.left.store(true, Ordering::Relaxed);
+                self.reports.clear();
                 Outcome::Acknowledged(Offset::new(u64::try_from(message.offset()).unwrap_or_default()))
             }
             Err((error, _)) => part.failed(&self.cause(error), &self.reports),

@@ -138,7 +138,9 @@ impl TableWriter for KafkaTableWriter {
         committed.map_err(|error| {
             producer.poll(WAIT);
             self.lost(producer, &error)
-        })
+        })?;
+        producer.context().reports.clear();
+        Ok(())
     }
 }
 

@@ -333,6 +333,7 @@ fn find_partitions(
 ) -> Result<Option<TopicPartitions>, String> {
     let explain = |error: &KafkaError| explain_asked(asker, error, name, clients);
     let metadata = asker.fetch_metadata(Some(name), ANSWER_MAX).map_err(|error| explain(&error))?;
+    asker.context().clear();
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
     match topic.error().map(Code::from) {
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => Ok(None),
