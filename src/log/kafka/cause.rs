@@ -11,7 +11,18 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::table::transactional_id;
 use crate::log::settings::KafkaSettings;
+
+/// What a user needs at a topic: whoever reads it …
+pub(super) const READ: &str = "Read and DescribeConfigs";
+/// … whoever writes it …
+pub(super) const WRITE: &str = "Write";
+/// … and whoever makes it.
+pub(super) const CREATE: &str = "Create";
+
+/// What librdkafka says when a user may write to no topic at all: the code behind it is told nowhere else.
+const MAY_NOT_WRITE: &str = "Cluster authorization failed";
 
 /// For how long a report that names the cause is not replaced by a vaguer one: after a refused password the
 /// connection is gone, too, and only the first of the two says why.
@@ -29,7 +40,8 @@ struct Report {
     text: String,
 }
 
-/// Codes that name a cause that somebody has to mend, rather than that something did not work.
+/// Codes that name a cause that somebody has to mend, rather than that something did not work. That our user
+/// has no right to a group is none: the group is never joined.
 const fn names_cause(code: Code) -> bool {
     matches!(
         code,
@@ -37,7 +49,6 @@ const fn names_cause(code: Code) -> bool {
             | Code::SaslAuthenticationFailed
             | Code::SSL
             | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed
     )
@@ -65,8 +76,14 @@ pub(super) const fn is_outage(code: Code) -> bool {
 
 impl Reports {
     fn note(&self, code: Code, text: &str) {
-        // It says only that all of them failed; each has said why itself.
-        if code == Code::AllBrokersDown {
+        // What ended a producer for good stands in the text only.
+        let code = match code {
+            Code::Fatal if text.contains(MAY_NOT_WRITE) => Code::ClusterAuthorizationFailed,
+            code => code,
+        };
+        // That all brokers are down says only that each failed, which has said why itself; and the end of a
+        // topic, which comes this way, too, is no reason for anything.
+        if code == Code::AllBrokersDown || !(is_outage(code) || names_cause(code)) {
             return;
         }
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,21 +104,33 @@ impl Reports {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Why a call failed, as one sentence; `topic` is what it was about.
-    pub(super) fn explain(&self, error: &KafkaError, topic: &str, settings: &KafkaSettings) -> String {
+    /// Whether a producer was ended because its user may write to no topic at all.
+    pub(super) fn may_not_write(&self) -> bool {
+        self.newest().is_some_and(|report| report.code == Code::ClusterAuthorizationFailed)
+    }
+
+    /// Why a call failed, as one sentence; `topic` is what it was about, and `right` what it takes there.
+    pub(super) fn explain(
+        &self,
+        error: &KafkaError,
+        topic: &str,
+        right: &str,
+        settings: &KafkaSettings,
+    ) -> String {
+        let sentence = |code, text: &str| sentence(code, text, topic, right, settings);
         match error.rdkafka_error_code() {
             Some(code) if is_outage(code) => match self.newest() {
-                Some(report) => sentence(report.code, &report.text, topic, settings),
-                None => sentence(code, &code.to_string(), topic, settings),
+                Some(report) => sentence(report.code, &report.text),
+                None => sentence(code, &code.to_string()),
             },
-            Some(code) => sentence(code, &code.to_string(), topic, settings),
+            Some(code) => sentence(code, &code.to_string()),
             None => error.to_string(),
         }
     }
 }
 
 /// One sentence on a code, what was said with it, and what to do.
-fn sentence(code: Code, text: &str, topic: &str, settings: &KafkaSettings) -> String {
+fn sentence(code: Code, text: &str, topic: &str, right: &str, settings: &KafkaSettings) -> String {
     let text = plain(text);
     match code {
         Code::Authentication | Code::SaslAuthenticationFailed => {
@@ -114,12 +143,19 @@ fn sentence(code: Code, text: &str, topic: &str, settings: &KafkaSettings) -> St
             )
         }
         Code::TopicAuthorizationFailed => format!(
-            "Kafka does not let our user at the topic {topic}: grant what the README lists under \"Rights\""
+            "Kafka does not let our user at the topic {topic}: grant {right} on it; the README lists all under \"Rights\""
         ),
-        Code::ClusterAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed => {
-            format!("Kafka denies it to our user ({text}): grant what the README lists under \"Rights\"")
+        // Who may write to a topic, to whichever, is given an id to write with.
+        Code::ClusterAuthorizationFailed => format!(
+            "Kafka does not let our user write: grant {WRITE} on the topic {topic}; the README lists all under \"Rights\""
+        ),
+        Code::TransactionalIdAuthorizationFailed => format!(
+            "Kafka does not let our user write as the projector: grant {WRITE} on the transactional id {}; \
+             the README lists all under \"Rights\"",
+            transactional_id(topic)
+        ),
+        Code::GroupAuthorizationFailed => {
+            format!("Kafka denies it to our user ({text}): the README lists what to grant under \"Rights\"")
         }
         Code::AutoOffsetReset | Code::OffsetOutOfRange => {
             format!("the topic {topic} does not reach to where we are")
@@ -167,7 +203,7 @@ mod tests {
     }
 
     fn timed_out(reports: &Reports) -> String {
-        reports.explain(&KafkaError::MetadataFetch(Code::OperationTimedOut), "c", &settings())
+        reports.explain(&KafkaError::MetadataFetch(Code::OperationTimedOut), "c", READ, &settings())
     }
 
     #[test]
@@ -176,6 +212,8 @@ mod tests {
         let refused = "kafka:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)";
         reports.note(Code::BrokerTransportFailure, refused);
         reports.note(Code::AllBrokersDown, "1/1 brokers are down");
+        reports.note(Code::PartitionEOF, "Fetch from broker 1 reached end of partition at offset 3");
+        reports.note(Code::GroupAuthorizationFailed, "FindCoordinator response error");
         assert_eq!(
             timed_out(&reports),
             "no answer from Kafka at kafka:9092: Connect to ipv4#10.0.0.1:9092 failed: Connection refused; \
@@ -194,5 +232,21 @@ mod tests {
         let said = timed_out(&reports);
         assert!(said.starts_with("Kafka refuses our user: SASL authentication error"), "{said}");
         assert!(said.contains("Invalid username or password; see sasl.username"), "{said}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_where_it_is_to_be_granted() {
+        let denied = |code, right| {
+            Reports::default().explain(&KafkaError::MetadataFetch(code), "t", right, &settings())
+        };
+        let said = denied(Code::TopicAuthorizationFailed, READ);
+        assert!(said.contains("at the topic t: grant Read and DescribeConfigs on it"), "{said}");
+        let said = denied(Code::TransactionalIdAuthorizationFailed, WRITE);
+        assert!(said.contains("grant Write on the transactional id portcullis.project:t;"), "{said}");
+        let reports = Reports::default();
+        assert!(!reports.may_not_write());
+        let text = "Fatal error: Broker: Cluster authorization failed: Failed to acquire idempotence PID from broker";
+        reports.note(Code::Fatal, text);
+        assert!(reports.may_not_write());
     }
 }

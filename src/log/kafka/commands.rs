@@ -13,6 +13,7 @@
 //! There is no producer, and no connection, before the first command: a sidecar that only reads needs no
 //! right to write.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -25,7 +26,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::cause::Reports;
+use super::cause::{Reports, WRITE};
 use super::client::{Clients, Consumer, PARTITION};
 use super::topics::{self, TopicPartitions};
 use crate::log::{AppendDone, AppendError, CommandSink};
@@ -186,8 +187,11 @@ impl Producer {
                 .partition(PARTITION)
                 .payload(value.as_slice());
             if let Err((error, record)) = self.client.send(record) {
+                // It was not taken, for whatever reason; a producer that ended for good knows a better one.
+                let ended = self.client.client().fatal_error();
+                let error = ended.map_or(error, |(code, _)| KafkaError::MessageProduction(code));
                 let part = record.delivery_opaque;
-                part.settle(part.failed(&error, &self.client.context().reports));
+                part.settle(Outcome::Refused(part.explain(&error, &self.client.context().reports)));
             }
         }
     }
@@ -210,7 +214,10 @@ struct Open {
 enum Outcome {
     Unknown,
     Acknowledged(Offset),
-    Failed(Code, String),
+    /// It is not there, for this reason.
+    Refused(String),
+    /// It may be there or not, for this reason.
+    Failed(String),
 }
 
 /// One command of a group, in the hands of librdkafka.
@@ -220,11 +227,18 @@ struct Part {
 }
 
 impl Part {
+    fn explain(&self, error: &KafkaError, reports: &Reports) -> String {
+        let settings = &self.group.clients.settings;
+        reports.explain(error, &settings.commands_topic, WRITE, settings)
+    }
+
     /// What an error of Kafka's comes to.
     fn failed(&self, error: &KafkaError, reports: &Reports) -> Outcome {
-        let settings = &self.group.clients.settings;
-        let reason = reports.explain(error, &settings.commands_topic, settings);
-        Outcome::Failed(error.rdkafka_error_code().unwrap_or(Code::Unknown), reason)
+        let reason = self.explain(error, reports);
+        match error.rdkafka_error_code() {
+            Some(code) if is_refusal(code) => Outcome::Refused(reason),
+            _ => Outcome::Failed(reason),
+        }
     }
 
     fn settle(&self, outcome: Outcome) {
@@ -248,14 +262,14 @@ impl Drop for Group {
 fn sum(outcomes: &[Outcome]) -> Result<Vec<Offset>, AppendError> {
     let offset = |outcome: &Outcome| match outcome {
         Outcome::Acknowledged(offset) => Some(*offset),
-        Outcome::Unknown | Outcome::Failed(..) => None,
+        Outcome::Unknown | Outcome::Refused(_) | Outcome::Failed(_) => None,
     };
     if let Some(offsets) = outcomes.iter().map(offset).collect() {
         return Ok(offsets);
     }
-    let refused = |outcome: &Outcome| matches!(outcome, Outcome::Failed(code, _) if is_refusal(*code));
+    let refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
     let reason = outcomes.iter().find_map(|outcome| match outcome {
-        Outcome::Failed(_, reason) => Some(reason.clone()),
+        Outcome::Refused(reason) | Outcome::Failed(reason) => Some(reason.clone()),
         Outcome::Unknown | Outcome::Acknowledged(_) => None,
     });
     let reason = reason.unwrap_or_else(|| "the producer ended before Kafka answered".to_owned());
@@ -285,6 +299,23 @@ const fn is_refusal(code: Code) -> bool {
 #[derive(Debug, Default)]
 struct Deliveries {
     reports: Reports,
+    /// Whether any command of this producer had another outcome than that it never left us.
+    left: AtomicBool,
+}
+
+impl Deliveries {
+    /// What to say of a command that failed. One that never left us because our user may not write is not
+    /// there, if no other of this producer ever left: then none of them was on its way before.
+    fn cause(&self, error: &KafkaError) -> KafkaError {
+        let purged = error.rdkafka_error_code() == Some(Code::PurgeQueue);
+        if !purged {
+            self.left.store(true, Ordering::Relaxed);
+        }
+        match purged && self.reports.may_not_write() && !self.left.load(Ordering::Relaxed) {
+            true => KafkaError::MessageProduction(Code::ClusterAuthorizationFailed),
+            false => error.clone(),
+        }
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -299,9 +330,11 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, delivery: &DeliveryResult<'_>, part: Box<Part>) {
         part.settle(match delivery {
             Ok(message) => {
+                self.left.store(true, Ordering::Relaxed);
+                self.reports.clear();
                 Outcome::Acknowledged(Offset::new(u64::try_from(message.offset()).unwrap_or_default()))
             }
-            Err((error, _)) => part.failed(error, &self.reports),
+            Err((error, _)) => part.failed(&self.cause(error), &self.reports),
         });
     }
 }
@@ -310,17 +343,13 @@ impl ProducerContext for Deliveries {
 mod tests {
     use super::*;
 
-    fn failed(code: Code) -> Outcome {
-        Outcome::Failed(code, code.to_string())
-    }
-
     #[test]
     fn a_group_is_acknowledged_as_a_whole_or_not_at_all() {
         let acknowledged = |number| Outcome::Acknowledged(Offset::new(number));
         assert_eq!(sum(&[acknowledged(3), acknowledged(4)]), Ok(vec![Offset::new(3), Offset::new(4)]));
-        let denied = || failed(Code::TopicAuthorizationFailed);
+        let denied = || Outcome::Refused("denied".to_owned());
         assert!(matches!(sum(&[denied(), denied()]), Err(AppendError::Unavailable(_))));
-        for other in [acknowledged(3), Outcome::Unknown, failed(Code::MessageTimedOut)] {
+        for other in [acknowledged(3), Outcome::Unknown, Outcome::Failed("no answer".to_owned())] {
             assert!(matches!(sum(&[denied(), other]), Err(AppendError::Unknown(_))));
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::cause::READ;
 use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, PARTITION, discard};
 use super::reader::{assign_at, record};
 use super::topics;
@@ -105,7 +106,14 @@ pub(super) fn ends(
     clients: &Clients,
 ) -> Result<(Position, Position), String> {
     let answer = consumer.fetch_watermarks(topic, PARTITION, ANSWER_MAX);
-    let (start, end) = answer.map_err(|error| explain_asked(consumer, &error, topic, clients))?;
+    let (start, end) = answer.map_err(|error| match error.rdkafka_error_code() {
+        // A topic that our user must not see looks the same here; the metadata tells the two apart.
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
+            let asked = topics::partitions(consumer, topic, clients);
+            asked.err().unwrap_or_else(|| explain_asked(consumer, &error, topic, clients))
+        }
+        _ => explain_asked(consumer, &error, topic, clients),
+    })?;
     consumer.context().clear();
     match (u64::try_from(start), u64::try_from(end)) {
         (Ok(start), Ok(end)) => Ok((Position::new(start), Position::new(end))),
@@ -154,7 +162,7 @@ pub(super) fn explain_asked(
     clients: &Clients,
 ) -> String {
     listen(consumer);
-    consumer.context().explain(error, topic, &clients.settings)
+    consumer.context().explain(error, topic, READ, &clients.settings)
 }
 
 /// Takes in what librdkafka has to say, as far as it waits already: what stands in the way of a connection is

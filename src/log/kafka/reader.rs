@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
 
-use super::cause::is_outage;
+use super::cause::{READ, is_outage};
 use super::client::{Clients, Consumer, PARTITION};
 use super::questioner::ends;
 use crate::log::{LogError, READ_RECORDS_MAX, ReadEvent, Reader, Topic};
@@ -63,7 +63,7 @@ impl KafkaReader {
         let of_group = code == Some(Code::GroupAuthorizationFailed);
         // Nothing was read yet, so that nothing can be missed by waiting for a broker to come.
         let waits = !self.begun && code.is_some_and(is_outage);
-        let why = || self.consumer.context().explain(error, &self.topic, &self.clients.settings);
+        let why = || self.consumer.context().explain(error, &self.topic, READ, &self.clients.settings);
         (!of_group && !waits).then(|| ReadEvent::Failed(why()))
     }
 

@@ -10,13 +10,19 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::cause::Reports;
+use super::cause::{Reports, WRITE};
 use super::client::{Clients, PARTITION};
 use crate::log::{TableWrite, TableWriter, Topic, WriteError};
 
 /// What the transactional id begins with. The same for all projectors of a table, so that one fences the other,
 /// and so not for the configuration to say.
 const TRANSACTIONAL_ID: &str = "portcullis.project:";
+
+/// The transactional id of all projectors of a table.
+pub(super) fn transactional_id(table_topic: &str) -> String {
+    format!("{TRANSACTIONAL_ID}{table_topic}")
+}
+
 /// How long fencing may take: the coordinator may have to end a transaction of an earlier writer first.
 const FENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a transaction may take from its first record to its commit; the broker aborts it after 60 s.
@@ -62,7 +68,14 @@ impl KafkaTableWriter {
             return WriteError::Fenced;
         }
         let topic = self.clients.topic(Topic::Table).unwrap_or_default();
-        WriteError::Unknown(producer.context().reports.explain(error, topic, &self.clients.settings))
+        // Records that never left us say nothing of why. A transaction that can't go on does, when it is asked
+        // to begin anew; it can't.
+        let ended = match code {
+            Some(Code::PurgeQueue | Code::PurgeInflight) => producer.begin_transaction().err(),
+            _ => None,
+        };
+        let error = ended.as_ref().unwrap_or(error);
+        WriteError::Unknown(producer.context().reports.explain(error, topic, WRITE, &self.clients.settings))
     }
 
     /// Everything of one transaction but its end.
@@ -101,7 +114,7 @@ const fn is_fenced(code: Code) -> bool {
 impl TableWriter for KafkaTableWriter {
     fn fence(&mut self) -> Result<(), WriteError> {
         self.producer = None;
-        let id = format!("{TRANSACTIONAL_ID}{}", self.topic()?);
+        let id = transactional_id(self.topic()?);
         let mut config = self.clients.producer(&OURS);
         config.set("transactional.id", id);
         let producer = Producer::from_config_and_context(&config, Deliveries::default())
@@ -122,7 +135,9 @@ impl TableWriter for KafkaTableWriter {
         let written = Self::write(producer, self.topic()?, &writes, until);
         let committed = written
             .and_then(|()| producer.commit_transaction(until.saturating_duration_since(Instant::now())));
-        committed.map_err(|error| self.lost(producer, &error))
+        committed.map_err(|error| self.lost(producer, &error))?;
+        producer.context().reports.clear();
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use serde::Serialize;
 
 use super::KafkaLog;
-use super::cause::Reports;
+use super::cause::{CREATE, Reports};
 use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, discard};
 use super::questioner::{cluster_id, explain_asked};
 use crate::log::{Identity, Topic};
@@ -333,6 +333,7 @@ fn find_partitions(
 ) -> Result<Option<TopicPartitions>, String> {
     let explain = |error: &KafkaError| explain_asked(asker, error, name, clients);
     let metadata = asker.fetch_metadata(Some(name), ANSWER_MAX).map_err(|error| explain(&error))?;
+    asker.context().clear();
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
     match topic.error().map(Code::from) {
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => Ok(None),
@@ -353,6 +354,9 @@ fn settings(clients: &Clients, name: &str) -> Result<Option<HashMap<String, Stri
     let topic = ResourceSpecifier::Topic(name);
     let described = wait(admin.describe_configs([&topic], &options()))?.and_then(first);
     let settings = match described {
+        // Every topic has settings: none are shown to whom they are denied, and the client passes over the
+        // error that says so.
+        Ok(ConfigResource { entries, .. }) if entries.is_empty() => Ok(None),
         Ok(ConfigResource { entries, .. }) => {
             Ok(Some(entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()))
         }
@@ -445,7 +449,7 @@ fn explain(admin: &AdminClient<Reports>, error: &KafkaError, name: &str, clients
         other => other.rdkafka_error_code(),
     };
     let error = code.map_or_else(|| error.clone(), KafkaError::MetadataFetch);
-    admin.inner().context().explain(&error, name, &clients.settings)
+    admin.inner().context().explain(&error, name, CREATE, &clients.settings)
 }
 
 fn options() -> AdminOptions {
