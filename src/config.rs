@@ -355,6 +355,8 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "kafka")]
+    use crate::log::settings::ClientValue;
     use crate::record::Offset;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
@@ -496,10 +498,7 @@ mod tests {
                 "[log.client]\n\"isolation.level\" = \"read_uncommitted\"",
                 "p.toml:6: log.client.isolation.level: is not to be set here: commands of transactions",
             ),
-            (
-                "[log.client]\n\"client.id\" = 1.5",
-                "p.toml:6: log.client.client.id: invalid type: floating point",
-            ),
+            ("[log.client]\n\"client.id\" = 1.5", "p.toml:6: log.client.client.id: write it in quotes"),
         ];
         let below = below.map(|(text, expected)| (format!("{KAFKA}{text}"), expected));
         let cases = cases.map(|(text, expected)| (text.to_owned(), expected)).into_iter().chain(below);
@@ -515,8 +514,10 @@ mod tests {
         let with = |client: &str| parse(&format!("{KAFKA}[log.client]\n{client}"));
         let config = with("\"socket.timeout.ms\" = 7000\n\"socket.keepalive.enable\" = true").expect("right");
         let kafka = config.log.kafka().expect("right").expect("Kafka");
-        assert_eq!(kafka.client.get("socket.timeout.ms").map(String::as_str), Some("7000"));
+        assert_eq!(kafka.client.get("socket.timeout.ms"), Some(&ClientValue("7000".to_owned())));
+        assert!(!format!("{config:?}").contains("7000"), "a value may be a password");
         let cases = [
+            ("\"max.in.flight\" = 6", "p.toml:1: log.client: `max.in.flight` must be set `<=` 5"),
             (
                 "\"socket.timeout\" = 1",
                 "p.toml:6: log.client.socket.timeout: librdkafka has no setting `socket.timeout`",

@@ -4,6 +4,7 @@
 //! and says what is wrong in the same words.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -57,18 +58,25 @@ pub struct KafkaSettings {
     /// The compacted topic that holds the table, if there is one.
     pub table_topic: Option<String>,
     /// What is passed to librdkafka as it is. Never holds a key of [`OURS`].
-    pub client: BTreeMap<String, String>,
+    pub client: BTreeMap<String, ClientValue>,
     /// Whether commands may be forgotten by the broker after some time or from some size on.
     pub allow_finite_retention: bool,
 }
 
-/// A value of `[log.client]`: librdkafka takes texts, and people write numbers and booleans.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A value of `[log.client]`: librdkafka takes texts, and people write numbers and booleans. It may be a
+/// password, so that nothing shows it.
+#[derive(Clone, Eq, PartialEq)]
 pub struct ClientValue(pub String);
+
+impl fmt::Debug for ClientValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientValue(…)")
+    }
+}
 
 /// Settings of librdkafka that are not for the configuration to say, and why. Most of the defaults lose
 /// commands without an error, or deliver what must not be folded.
-pub const OURS: [(&str, &str); 18] = [
+pub const OURS: [(&str, &str); 23] = [
     ("bootstrap.servers", "set bootstrap_servers in [log]"),
     ("metadata.broker.list", "set bootstrap_servers in [log]"),
     ("isolation.level", "commands of transactions that are open or aborted must not be folded"),
@@ -85,6 +93,11 @@ pub const OURS: [(&str, &str); 18] = [
     ("request.required.acks", "a command is acknowledged when all in-sync replicas have it"),
     ("message.timeout.ms", "the answer to whoever sends a command counts on it"),
     ("delivery.timeout.ms", "the answer to whoever sends a command counts on it"),
+    ("delivery.report.only.error", "a command that is written is answered, too"),
+    ("linger.ms", "a command waits for no other"),
+    ("queue.buffering.max.ms", "a command waits for no other"),
+    ("queue.buffering.max.messages", "how much may wait is limited already"),
+    ("queuing.strategy", "commands are written in their order"),
     ("log.queue", "librdkafka's log goes where ours goes"),
     ("partitioner", "each topic has one partition"),
 ];
@@ -138,7 +151,7 @@ impl LogSettings {
             bootstrap_servers,
             commands_topic,
             table_topic: self.table_topic.clone(),
-            client: self.client.iter().map(|(key, ClientValue(text))| (key.clone(), text.clone())).collect(),
+            client: self.client.clone(),
             allow_finite_retention: self.allow_finite_retention,
         }))
     }
@@ -174,7 +187,7 @@ impl<'de> Deserialize<'de> for ClientValue {
         impl Visitor<'_> for Text {
             type Value = ClientValue;
 
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a text, a whole number or a boolean")
             }
 
@@ -184,6 +197,11 @@ impl<'de> Deserialize<'de> for ClientValue {
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<ClientValue, E> {
                 Ok(ClientValue(number.to_string()))
+            }
+
+            // Not shown, as it would be by default: it may be a password.
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<ClientValue, E> {
+                Err(E::custom("write it in quotes"))
             }
 
             fn visit_bool<E: de::Error>(self, value: bool) -> Result<ClientValue, E> {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::log::{Identity, ReadEvent, TableLog, Topic};
+use crate::log::{Identity, ReadEvent, TableLog, TableWriter, Topic};
 use crate::record::{Position, Timestamp};
 use crate::table::{Table, WATERMARK_KEY, Watermark};
 
@@ -61,7 +61,19 @@ pub(super) fn begin(log: &dyn TableLog, identity: Identity, now: Timestamp) -> R
     let mut writer = log.table_writer();
     // As in a takeover: from the fence on nobody else writes, so that what is read behind it still holds when
     // the watermark is written. Two that begin the same table at once can't both do it.
-    writer.fence().map_err(|error| error.to_string())?;
+    let fenced = writer.fence().map_err(|error| error.to_string());
+    let begun = fenced.and_then(|()| write(log, &mut *writer, identity, now));
+    // Whoever was quicker has begun it.
+    begun.or_else(|reason| if look(log)? == TableState::Begun { Ok(Begun::Before) } else { Err(reason) })
+}
+
+/// Writes the first watermark into a table that nobody else writes.
+fn write(
+    log: &dyn TableLog,
+    writer: &mut dyn TableWriter,
+    identity: Identity,
+    now: Timestamp,
+) -> Result<Begun, String> {
     match look(log)? {
         TableState::Begun => Ok(Begun::Before),
         TableState::Foreign => {

@@ -11,7 +11,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::table::transactional_id;
+use super::client::transactional_id;
 use crate::log::settings::KafkaSettings;
 
 /// What a user needs at a topic: whoever reads it …

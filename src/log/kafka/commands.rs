@@ -14,7 +14,7 @@
 //! right to write.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +27,8 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::cause::{Reports, WRITE};
-use super::client::{Clients, Consumer, PARTITION};
+use super::client::{Clients, Consumer, Isolation, PARTITION};
+use super::questioner::listen;
 use super::topics::{self, TopicPartitions};
 use crate::log::{AppendDone, AppendError, CommandSink};
 use crate::record::Offset;
@@ -36,22 +37,15 @@ use crate::record::Offset;
 pub const GROUPS_WAITING_MAX: usize = 4_096;
 /// The most commands that wait for their acknowledgement; a group beyond them is refused.
 pub const RECORDS_WAITING_MAX: usize = 100_000;
+/// How often the client that asks is listened to while nobody writes.
+const LISTEN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long Kafka's word that the topic takes commands counts.
 const READINESS_KEPT: Duration = Duration::from_secs(1);
 /// How long the number of replicas that the topic wants counts: it changes by an operator's hand only.
 const REPLICAS_WANTED_KEPT: Duration = Duration::from_secs(60);
 
-/// In order, each once, and acknowledged when all in-sync replicas have it.
-const OURS: [(&str, &str); 5] = [
-    ("enable.idempotence", "true"),
-    ("acks", "all"),
-    ("message.timeout.ms", "5000"),
-    // A group is one batch in any case; a lone command has nothing to wait for.
-    ("linger.ms", "0"),
-    ("queue.buffering.max.messages", "110000"),
-];
-
-/// Takes commands into the commands topic. Dropping it waits for what is being handed over.
+/// Takes commands into the commands topic. When it is dropped, what waits is still handed over, and then
+/// has the outcome that Kafka gives it.
 pub struct KafkaCommands {
     waiting: SyncSender<Waiting>,
 }
@@ -93,7 +87,7 @@ struct Work {
 /// A producer, and what Kafka last said of the topic.
 struct Producer {
     client: ThreadedProducer<Deliveries>,
-    /// Asks about the topic. Not the producer itself, whose questions would create a topic that is not there.
+    /// Asks about the topic: a question of the producer's would wait behind what it writes.
     asker: Consumer,
     /// When Kafka last said that the topic takes commands.
     ready: Option<Instant>,
@@ -102,7 +96,15 @@ struct Producer {
 
 impl Work {
     fn run(mut self, groups: &Receiver<Waiting>) {
-        while let Ok(group) = groups.recv() {
+        loop {
+            let group = match groups.recv_timeout(LISTEN_INTERVAL) {
+                Ok(group) => group,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.listen();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let clients = Arc::clone(&self.clients);
             match self.ready() {
                 Ok(producer) => producer.hand_over(group, &clients),
@@ -113,6 +115,13 @@ impl Work {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes in what the client that asks has to say: unheard, it would pile up for as long as nobody writes.
+    fn listen(&self) {
+        if let Some(producer) = &self.producer {
+            listen(&producer.asker);
         }
     }
 
@@ -133,10 +142,10 @@ impl Work {
 
 impl Producer {
     fn new(clients: &Clients) -> Result<Self, String> {
-        let config = clients.producer(&OURS);
-        let client = ThreadedProducer::from_config_and_context(&config, Deliveries::default())
-            .map_err(|error| Clients::no_client(&error))?;
-        Ok(Self { client, asker: topics::asker(clients)?, ready: None, replicas_wanted: None })
+        let client =
+            ThreadedProducer::from_config_and_context(&clients.commands_producer(), Deliveries::default())
+                .map_err(|error| Clients::no_client(&error))?;
+        Ok(Self { client, asker: clients.asker(Isolation::Uncommitted)?, ready: None, replicas_wanted: None })
     }
 
     /// Asks Kafka whether the topic takes commands, unless it just said so.
@@ -163,13 +172,18 @@ impl Producer {
 
     /// How many in-sync replicas the topic wants; one if we may not know.
     fn replicas_wanted(&mut self, clients: &Clients, now: Instant) -> usize {
-        let kept = self.replicas_wanted.filter(|(asked, _)| now < *asked + REPLICAS_WANTED_KEPT);
-        let (_, wanted) = kept.unwrap_or_else(|| (now, topics::replicas_wanted(clients).unwrap_or(1)));
-        self.replicas_wanted = Some((kept.map_or(now, |(asked, _)| asked), wanted));
-        wanted
+        match self.replicas_wanted {
+            Some((asked, wanted)) if now < asked + REPLICAS_WANTED_KEPT => wanted,
+            known => {
+                let wanted =
+                    topics::replicas_wanted(clients).or(known.map(|(_, wanted)| wanted)).unwrap_or(1);
+                self.replicas_wanted = Some((now, wanted));
+                wanted
+            }
+        }
     }
 
-    /// Gives a group to librdkafka, all of it or nothing.
+    /// Gives a group to librdkafka, unless there is no room for all of it.
     fn hand_over(&self, group: Waiting, clients: &Arc<Clients>) {
         let Waiting { values, done } = group;
         // Only this thread adds to them, so that what has room now still has it in the loop below.
@@ -279,6 +293,15 @@ fn sum(outcomes: &[Outcome]) -> Result<Vec<Offset>, AppendError> {
     }
 }
 
+/// What became of a command that is there. After a repetition the broker may know that it is, and not where:
+/// who sends it again is told.
+fn acknowledged(offset: i64) -> Outcome {
+    match u64::try_from(offset) {
+        Ok(offset) => Outcome::Acknowledged(Offset::new(offset)),
+        Err(_) => Outcome::Failed("Kafka has it and does not say at which offset".to_owned()),
+    }
+}
+
 /// Whether Kafka, or librdkafka before it, took nothing of a command that failed so.
 const fn is_refusal(code: Code) -> bool {
     matches!(
@@ -332,7 +355,7 @@ impl ProducerContext for Deliveries {
             Ok(message) => {
                 self.left.store(true, Ordering::Relaxed);
                 self.reports.clear();
-                Outcome::Acknowledged(Offset::new(u64::try_from(message.offset()).unwrap_or_default()))
+                acknowledged(message.offset())
             }
             Err((error, _)) => part.failed(&self.cause(error), &self.reports),
         });
@@ -342,6 +365,12 @@ impl ProducerContext for Deliveries {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_without_an_offset_is_not_told_one() {
+        assert!(matches!(acknowledged(7), Outcome::Acknowledged(offset) if offset == Offset::new(7)));
+        assert!(matches!(acknowledged(-1001), Outcome::Failed(_)));
+    }
 
     #[test]
     fn a_group_is_acknowledged_as_a_whole_or_not_at_all() {

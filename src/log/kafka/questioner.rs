@@ -36,8 +36,8 @@ struct Pair {
 
 impl Pair {
     fn new(clients: &Clients) -> Result<Self, String> {
-        let asker = |isolation| clients.asker(isolation).map_err(|error| Clients::no_client(&error));
-        Ok(Self { uncommitted: asker(Isolation::Uncommitted)?, committed: asker(Isolation::Committed)? })
+        let (uncommitted, committed) = (Isolation::Uncommitted, Isolation::Committed);
+        Ok(Self { uncommitted: clients.asker(uncommitted)?, committed: clients.asker(committed)? })
     }
 }
 
@@ -91,9 +91,9 @@ impl KafkaQuestioner {
 
 impl Questioner for KafkaQuestioner {
     fn ask(&mut self, question: Question) -> Answer {
-        // Lines for the log, which nobody else would take in while all goes well.
+        // In an outage each of the two has something to say, whichever is asked.
         for consumer in self.pair.iter().flat_map(|pair| [&pair.uncommitted, &pair.committed]) {
-            drop(consumer.poll(Duration::ZERO));
+            listen(consumer);
         }
         self.answer(question).unwrap_or_else(|reason| Answer::Failed(question, reason))
     }
@@ -167,7 +167,7 @@ pub(super) fn explain_asked(
 
 /// Takes in what librdkafka has to say, as far as it waits already: what stands in the way of a connection is
 /// told in no other place.
-fn listen(consumer: &Consumer) {
+pub(super) fn listen(consumer: &Consumer) {
     // A bound, because a connection that fails at once has always more to say.
     for _ in 0..REPORTS_MAX {
         if consumer.poll(LISTEN).is_none() {

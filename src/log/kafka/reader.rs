@@ -15,6 +15,9 @@ use super::questioner::ends;
 use crate::log::{LogError, READ_RECORDS_MAX, ReadEvent, Reader, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
 
+/// How long a reader that was just opened may take to find a broker.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+
 /// Reads one topic from a position on.
 pub(super) struct KafkaReader {
     clients: Arc<Clients>,
@@ -24,8 +27,8 @@ pub(super) struct KafkaReader {
     position: Position,
     /// What came behind the records that were reported last.
     pending: Option<ReadEvent>,
-    /// Whether anything was reported: until then a broker that can't be reached takes nothing away.
-    begun: bool,
+    /// Until when a broker that can't be reached is waited for; over once anything was reported.
+    connects_until: Instant,
 }
 
 impl KafkaReader {
@@ -40,20 +43,21 @@ impl KafkaReader {
             (_, from) => from,
         };
         assign_at(&consumer, &name, position.offset()).map_err(|error| LogError(error.to_string()))?;
-        Ok(Self { clients, consumer, topic: name, position, pending: None, begun: false })
+        let connects_until = Instant::now() + CONNECT_MAX;
+        Ok(Self { clients, consumer, topic: name, position, pending: None, connects_until })
     }
 
-    /// How far the consumer has got. Behind the last record if marks of transactions or records of aborted
+    /// How far the consumer has got with these records. Behind the last record if marks of transactions or records of aborted
     /// ones follow it: they are nowhere else to be seen.
-    fn reached(&self) -> Position {
+    fn reached(&self, records: &[Record]) -> Position {
+        let read = records.last().map_or(self.position, |last| last.offset.next());
         let positions = self.consumer.position();
         let element = positions.as_ref().ok().and_then(|list| {
             list.find_partition(&self.topic, PARTITION).and_then(|element| element.offset().to_raw())
         });
         // Negative numbers are librdkafka's words for places, like "nothing consumed yet".
-        element
-            .and_then(|raw| u64::try_from(raw).ok())
-            .map_or(self.position, |raw| self.position.max(Position::new(raw)))
+        let consumed = element.and_then(|raw| u64::try_from(raw).ok()).map_or(read, Position::new);
+        read.max(consumed)
     }
 
     /// What to report of an error; none if it is none of ours.
@@ -61,19 +65,19 @@ impl KafkaReader {
         let code = error.rdkafka_error_code();
         // The group is never joined, and whether we may is nobody's business.
         let of_group = code == Some(Code::GroupAuthorizationFailed);
-        // Nothing was read yet, so that nothing can be missed by waiting for a broker to come.
-        let waits = !self.begun && code.is_some_and(is_outage);
+        // Of several addresses the first that are tried may lead nowhere. For longer it is not waited: what
+        // comes up then may be another log than the one that was checked before this reader was opened.
+        let waits = Instant::now() < self.connects_until && code.is_some_and(is_outage);
         let why = || self.consumer.context().explain(error, &self.topic, READ, &self.clients.settings);
         (!of_group && !waits).then(|| ReadEvent::Failed(why()))
     }
 
     /// Reports records, and what came behind them the next time.
     fn report(&mut self, records: Vec<Record>, behind: Option<ReadEvent>) -> Option<ReadEvent> {
-        let Some(last) = records.last() else {
-            self.begun |= behind.is_some();
-            return behind;
-        };
-        self.begun = true;
+        if behind.is_some() || !records.is_empty() {
+            self.connects_until = Instant::now();
+        }
+        let Some(last) = records.last() else { return behind };
         self.position = last.offset.next();
         self.pending = behind;
         Some(ReadEvent::Records(records))
@@ -96,7 +100,7 @@ impl Reader for KafkaReader {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => records.push(record(&message)),
                 Some(Err(KafkaError::PartitionEOF(_))) => {
-                    let end = ReadEvent::End(self.reached());
+                    let end = ReadEvent::End(self.reached(&records));
                     return self.report(records, Some(end));
                 }
                 Some(Err(error)) => {

@@ -14,30 +14,14 @@ use super::cause::{Reports, WRITE};
 use super::client::{Clients, PARTITION};
 use crate::log::{TableWrite, TableWriter, Topic, WriteError};
 
-/// What the transactional id begins with. The same for all projectors of a table, so that one fences the other,
-/// and so not for the configuration to say.
-const TRANSACTIONAL_ID: &str = "portcullis.project:";
-
-/// The transactional id of all projectors of a table.
-pub(super) fn transactional_id(table_topic: &str) -> String {
-    format!("{TRANSACTIONAL_ID}{table_topic}")
-}
-
 /// How long fencing may take: the coordinator may have to end a transaction of an earlier writer first.
 const FENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a transaction may take from its first record to its commit; the broker aborts it after 60 s.
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
+/// How long it is tried to abort a transaction that failed.
+const ABORT_MAX: Duration = Duration::from_secs(2);
 /// How long is waited at most for room in librdkafka's queue before it is tried again.
 const ROOM_WAIT: Duration = Duration::from_millis(10);
-
-const OURS: [(&str, &str); 5] = [
-    ("transaction.timeout.ms", "60000"),
-    ("message.timeout.ms", "55000"),
-    ("enable.idempotence", "true"),
-    ("acks", "all"),
-    // Rows come in one go: a short wait makes large batches of them.
-    ("linger.ms", "1"),
-];
 
 /// A producer that hears of its records on a thread of its own.
 type Producer = ThreadedProducer<Deliveries>;
@@ -114,9 +98,7 @@ const fn is_fenced(code: Code) -> bool {
 impl TableWriter for KafkaTableWriter {
     fn fence(&mut self) -> Result<(), WriteError> {
         self.producer = None;
-        let id = transactional_id(self.topic()?);
-        let mut config = self.clients.producer(&OURS);
-        config.set("transactional.id", id);
+        let config = self.clients.table_producer(self.topic()?);
         let producer = Producer::from_config_and_context(&config, Deliveries::default())
             .map_err(|error| WriteError::Unknown(Clients::no_client(&error)))?;
         let fenced = producer.init_transactions(FENCE_MAX);
@@ -135,7 +117,15 @@ impl TableWriter for KafkaTableWriter {
         let written = Self::write(producer, self.topic()?, &writes, until);
         let committed = written
             .and_then(|()| producer.commit_transaction(until.saturating_duration_since(Instant::now())));
-        committed.map_err(|error| self.lost(producer, &error))?;
+        committed.map_err(|error| {
+            let lost = self.lost(producer, &error);
+            // Else readers of the table would stop before what it wrote until the broker aborts it. Whoever
+            // was fenced has nothing open any more.
+            if lost != WriteError::Fenced {
+                let _aborted_later_by_the_broker = producer.abort_transaction(ABORT_MAX);
+            }
+            lost
+        })?;
         producer.context().reports.clear();
         Ok(())
     }

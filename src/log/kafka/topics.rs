@@ -9,6 +9,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -25,6 +27,9 @@ use crate::log::{Identity, Topic};
 
 /// The most replicas that a new topic gets; fewer where there are fewer brokers.
 pub const REPLICAS_MAX: usize = 3;
+
+/// How often it is looked whether a new topic has a leader.
+const LEADER_WAIT: Duration = Duration::from_millis(50);
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -129,7 +134,11 @@ const COMMANDS_RULES: [Rule; 6] = [
         Want::Is("-1"),
         "commands would be forgotten, and with them what they blacklist",
     ),
-    advised(MIN_INSYNC_REPLICAS, Want::AllReplicasButOne, "one broker could lose what was acknowledged"),
+    advised(
+        MIN_INSYNC_REPLICAS,
+        Want::AllReplicasButOne,
+        "with fewer one broker could lose what was acknowledged, with more one could stop all writing",
+    ),
     advised(
         "unclean.leader.election.enable",
         Want::Is("false"),
@@ -160,7 +169,11 @@ const TABLE_RULES: [Rule; 8] = [
         Want::AtMost(24 * HOUR_MS),
         "every start reads what is not compacted yet",
     ),
-    advised(MIN_INSYNC_REPLICAS, Want::AllReplicasButOne, "one broker could lose what was acknowledged"),
+    advised(
+        MIN_INSYNC_REPLICAS,
+        Want::AllReplicasButOne,
+        "with fewer one broker could lose what was acknowledged, with more one could stop all writing",
+    ),
     advised(
         "unclean.leader.election.enable",
         Want::Is("false"),
@@ -223,6 +236,9 @@ fn judge(
 ) -> Vec<Finding> {
     let TopicPartitions { partitions, replicas, .. } = partitions;
     let servers = &clients.settings.bootstrap_servers;
+    // Kafka's tools have a file of their own for what [log.client] says.
+    let is_secured = clients.settings.client.contains_key("security.protocol");
+    let secured = if is_secured { " --command-config client.properties" } else { "" };
     let mut findings = Vec::new();
     if partitions != 1 {
         findings.push(Finding {
@@ -255,7 +271,7 @@ fn judge(
             wanted: rule.want.words(replicas),
             why: rule.why,
             mend: format!(
-                "kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics --entity-name {name} --add-config {setting}={wanted}"
+                "kafka-configs.sh --bootstrap-server {servers}{secured} --alter --entity-type topics --entity-name {name} --add-config {setting}={wanted}"
             ),
         });
     }
@@ -281,19 +297,23 @@ pub(super) fn check_and_warn(asker: &Consumer, clients: &Clients) -> Result<Resu
 }
 
 fn check(asker: &Consumer, clients: &Clients) -> Result<Findings, String> {
+    let named =
+        [Topic::Commands, Topic::Table].into_iter().filter_map(|topic| Some((topic, clients.topic(topic)?)));
+    let named: Vec<_> = named.collect();
+    // All of them first: without one of them nothing else is of interest, and this is asked every second then.
+    let partitions = named.iter().map(|(_, name)| partitions(asker, name, clients));
+    let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
+    let admin = clients.admin().map_err(|error| Clients::no_client(&error))?;
     let mut all = Findings::default();
-    for topic in [Topic::Commands, Topic::Table] {
-        let Some(name) = clients.topic(topic) else { continue };
-        let partitions = partitions(asker, name, clients)?;
-        match settings(clients, name)? {
-            Some(found) => all.findings.extend(judge(topic, name, partitions, &found, clients)),
-            None => {
-                all.unseen.push(name.to_owned());
-                // The number of partitions is no secret.
-                all.findings.extend(judge(topic, name, partitions, &HashMap::new(), clients));
-            }
+    for ((topic, name), partitions) in named.into_iter().zip(partitions) {
+        let found = settings(&admin, name, clients)?;
+        if found.is_none() {
+            all.unseen.push(name.to_owned());
         }
+        // The number of partitions is no secret.
+        all.findings.extend(judge(topic, name, partitions, &found.unwrap_or_default(), clients));
     }
+    discard(admin);
     all.findings.sort_by_key(|finding| finding.severity != Severity::Refused);
     Ok(all)
 }
@@ -301,10 +321,6 @@ fn check(asker: &Consumer, clients: &Clients) -> Result<Findings, String> {
 /// The sentence on a topic that is not there.
 fn missing(name: &str) -> String {
     format!("Kafka has no topic {name}: make it by `portcullis topics create`, or mend its name in [log]")
-}
-
-pub(super) fn asker(clients: &Clients) -> Result<Consumer, String> {
-    clients.asker(Isolation::Uncommitted).map_err(|error| Clients::no_client(&error))
 }
 
 /// What Kafka says of a topic's partitions.
@@ -349,11 +365,13 @@ fn find_partitions(
 }
 
 /// The settings of a topic; none if we may not see them.
-fn settings(clients: &Clients, name: &str) -> Result<Option<HashMap<String, String>>, String> {
-    let admin = clients.admin().map_err(|error| Clients::no_client(&error))?;
+fn settings(
+    admin: &AdminClient<Reports>,
+    name: &str,
+    clients: &Clients,
+) -> Result<Option<HashMap<String, String>>, String> {
     let topic = ResourceSpecifier::Topic(name);
-    let described = wait(admin.describe_configs([&topic], &options()))?.and_then(first);
-    let settings = match described {
+    match wait(admin.describe_configs([&topic], &options()))?.and_then(first) {
         // Every topic has settings: none are shown to whom they are denied, and the client passes over the
         // error that says so.
         Ok(ConfigResource { entries, .. }) if entries.is_empty() => Ok(None),
@@ -363,10 +381,8 @@ fn settings(clients: &Clients, name: &str) -> Result<Option<HashMap<String, Stri
         Err(KafkaError::AdminOp(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
             Ok(None)
         }
-        Err(error) => Err(explain(&admin, &error, name, clients)),
-    };
-    discard(admin);
-    settings
+        Err(error) => Err(explain(admin, &error, name, clients)),
+    }
 }
 
 /// The one answer to a request about one topic.
@@ -377,8 +393,10 @@ fn first<T>(answers: Vec<Result<T, Code>>) -> Result<T, KafkaError> {
 
 /// How many in-sync replicas the commands topic wants before it takes a command; none if that can't be known.
 pub(super) fn replicas_wanted(clients: &Clients) -> Option<usize> {
-    let found = settings(clients, &clients.settings.commands_topic).ok()??;
-    found.get(MIN_INSYNC_REPLICAS)?.parse().ok()
+    let admin = clients.admin().ok()?;
+    let found = settings(&admin, &clients.settings.commands_topic, clients);
+    discard(admin);
+    found.ok()??.get(MIN_INSYNC_REPLICAS)?.parse().ok()
 }
 
 impl KafkaLog {
@@ -387,7 +405,7 @@ impl KafkaLog {
     /// # Errors
     /// When Kafka does not say, with the reason.
     pub fn identity(&self) -> Result<Identity, String> {
-        let asker = asker(&self.clients)?;
+        let asker = self.clients.asker(Isolation::Uncommitted)?;
         let cluster_id = cluster_id(&asker, &self.clients)?;
         Ok(Identity { cluster_id, commands_topic: self.clients.settings.commands_topic.clone() })
     }
@@ -397,7 +415,7 @@ impl KafkaLog {
     /// # Errors
     /// When Kafka does not answer, or a topic is not there, with the reason.
     pub fn check_topics(&self) -> Result<Findings, String> {
-        check(&asker(&self.clients)?, &self.clients)
+        check(&self.clients.asker(Isolation::Uncommitted)?, &self.clients)
     }
 
     /// Creates the topics that are not there, set as they are to be. What is there is left as it is.
@@ -406,7 +424,7 @@ impl KafkaLog {
     /// When Kafka does not answer, or does not let us, with the reason.
     pub fn create_topics(&self) -> Result<Vec<Created>, String> {
         let clients = &*self.clients;
-        let asker = asker(clients)?;
+        let asker = clients.asker(Isolation::Uncommitted)?;
         let named = [Topic::Commands, Topic::Table]
             .into_iter()
             .filter_map(|topic| Some((topic, clients.topic(topic)?)));
@@ -433,12 +451,27 @@ fn create(asker: &Consumer, topic: Topic, name: &str, clients: &Clients) -> Resu
     };
     let answer = wait(admin.create_topics([&new], &options()))?.map(codes).and_then(first);
     match answer {
-        Ok(_) => Ok(Created { topic: name.to_owned(), created: true, replicas }),
+        Ok(_) => {
+            wait_for_leader(asker, name, clients);
+            Ok(Created { topic: name.to_owned(), created: true, replicas })
+        }
         // Somebody else was quicker.
         Err(KafkaError::AdminOp(Code::TopicAlreadyExists)) => {
             Ok(Created { topic: name.to_owned(), created: false, replicas })
         }
         Err(error) => Err(explain(&admin, &error, name, clients)),
+    }
+}
+
+/// Waits until a new topic has a leader, so that what is asked of it next has an answer. It takes a moment; if
+/// it takes long, that answer will say so.
+fn wait_for_leader(asker: &Consumer, name: &str, clients: &Clients) {
+    let until = Instant::now() + ANSWER_MAX;
+    while Instant::now() < until {
+        if matches!(find_partitions(asker, name, clients), Ok(Some(found)) if found.has_leader) {
+            return;
+        }
+        thread::sleep(LEADER_WAIT);
     }
 }
 

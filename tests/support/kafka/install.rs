@@ -72,7 +72,8 @@ pub fn shared_classes() -> String {
                 return String::new();
             }
         }
-        format!("-XX:SharedArchiveFile={}", archive.display())
+        // An archive of jars that were copied since is no use, which Java would say in the output of every tool.
+        format!("-XX:SharedArchiveFile={} -Xlog:disable -Xlog:all=warning:stderr", archive.display())
     });
     options.clone()
 }
