@@ -74,6 +74,8 @@ pub const READER_PATIENCE: Duration = Duration::from_secs(30);
 pub const GIVE_UP_PATIENCE: Duration = Duration::from_secs(60);
 /// What keeps a projector from writing is looked at again after so long.
 pub const HALT_WAIT: Duration = Duration::from_secs(60);
+/// A table without a watermark is looked at again after so long: most often it is just being begun.
+pub const UNBEGUN_WAIT: Duration = Duration::from_secs(5);
 /// How often in a row a new producer is tried before the role is given up …
 pub const CLAIMS_MAX: u32 = 3;
 /// … and the longest wait between two of them: all of them are over before another one takes over.
@@ -217,6 +219,9 @@ pub struct Projector {
     unanswered: Unanswered,
     /// The newest difficulty that is not a question without an answer.
     difficulty: Option<String>,
+    /// Why the last write failed. Kept over all that goes well since, until one succeeds: a projector that
+    /// may not write stands by like a healthy one.
+    write_failure: Option<String>,
     writer: Writer,
     /// The watermark that was the newest when the role was last claimed.
     claimed: Option<Offset>,
@@ -271,6 +276,7 @@ impl Projector {
             settings_watch: SettingsWatch::default(),
             unanswered: Unanswered::default(),
             difficulty: None,
+            write_failure: None,
             writer: Writer::new(now),
             claimed: None,
             claims: 0,

@@ -664,6 +664,24 @@ fn a_reader_that_always_fails_is_not_opened_in_a_loop() {
 }
 
 #[test]
+fn outages_of_long_ago_do_not_make_the_next_one_longer() {
+    let (log, mut rig) = following();
+    // Nothing is written meanwhile, so that no reader ever gets a record.
+    for _ in 0..10 {
+        log.set_outage(Outage::Down);
+        rig.seconds(1);
+        log.set_outage(Outage::Up);
+        rig.seconds(60);
+    }
+    log.set_outage(Outage::Down);
+    rig.seconds(1);
+    log.set_outage(Outage::Up);
+    append(&log, &["BLACKLIST 192.0.2.1"]);
+    rig.seconds(5);
+    assert_eq!(rig.blacklisted("192.0.2.1"), Some(true));
+}
+
+#[test]
 fn an_answer_from_before_an_error_proves_nothing_after_it() {
     let (log, mut rig) = following();
     append(&log, &["BLACKLIST 192.0.2.9"]);

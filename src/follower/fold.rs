@@ -49,6 +49,9 @@ impl Follower {
                 // The end may lie behind the last record: the feed must know, or it would seem to stand
                 // still.
                 reading.feed.reached(position);
+                // A reader that got there works, though a quiet log gives it nothing: when it fails after days,
+                // failures of long ago must not make the next one wait.
+                reading.waits.reset();
                 // The end of a log whose new leader lags: the ids before the table are not all read yet.
                 // It is reported again once there is more, so that the candidate just waits.
                 let early = |candidate: &mut Candidate| position >= candidate.view.position();

@@ -99,7 +99,8 @@ impl Projector {
     pub(super) fn report(&mut self) {
         let refused = self.settings_watch.refused().filter(|_| self.status.role == Role::Active);
         self.status.degraded = refused.map(|_| Degraded::TopicSettings);
-        let message = self.difficulty.as_deref().or(refused).or(self.unanswered.reason());
+        let message = self.difficulty.as_deref().or(refused).or(self.write_failure.as_deref());
+        let message = message.or(self.unanswered.reason());
         self.status.message = message.map(str::to_owned);
     }
 }

@@ -19,6 +19,7 @@ use super::standby::{Standby, Verdict};
 use super::writer::Operation;
 use super::{
     CLAIMS_MAX, Clocks, Effect, HALT_WAIT, Halt, Projector, Reason, Role, Stage, TAKEOVER_JITTER_MAX,
+    UNBEGUN_WAIT,
 };
 use crate::log::{Request, Topic, WriteError};
 use crate::record::Position;
@@ -102,6 +103,7 @@ impl Projector {
     fn holds_role(&mut self) {
         self.claims = 0;
         self.claim_waits.reset();
+        self.write_failure = None;
     }
 
     /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written
@@ -131,7 +133,10 @@ impl Projector {
     ///
     /// A projector that was told to stop stops: whether its last transaction is in, the next one reads.
     pub(super) fn lost(&mut self, error: WriteError, clocks: Clocks) {
-        self.difficulty = Some(error.to_string());
+        match &error {
+            WriteError::Unknown(reason) => self.write_failure = Some(reason.clone()),
+            WriteError::Fenced => self.difficulty = Some(error.to_string()),
+        }
         let told_to_stop = matches!(&self.stage, Stage::Folding(folding)
             if matches!(folding.farewell(), Some(Farewell::Stop)));
         match error {
@@ -166,7 +171,8 @@ impl Projector {
         self.difficulty = Some(halt.message);
         self.writer.drop_lease();
         self.close_readers();
-        self.stage = Stage::Waiting(clocks.now + HALT_WAIT);
+        let wait = if halt.reason == Reason::NoWatermark { UNBEGUN_WAIT } else { HALT_WAIT };
+        self.stage = Stage::Waiting(clocks.now + wait);
     }
 
     /// Stops for good, after what is pending is written. The watermark of that transaction says *released*,

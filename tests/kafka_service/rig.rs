@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portcullis::http::client::{Client, Endpoint, Request};
 use portcullis::log::kafka::KafkaLog;
-use portcullis::log::settings::KafkaSettings;
+use portcullis::log::settings::{ClientValue, KafkaSettings};
 use portcullis::log::{Answer, Log, Question, ReadEvent, Topic};
 use portcullis::record::{Offset, Position, Record};
 use portcullis::table::{Row, Table};
@@ -149,7 +149,7 @@ impl Site {
             bootstrap_servers: self.bootstrap.clone(),
             commands_topic: self.commands_topic.clone(),
             table_topic: Some(self.table_topic.clone()),
-            client: settings.client(),
+            client: settings.client().into_iter().map(|(key, value)| (key, ClientValue(value))).collect(),
             allow_finite_retention: false,
         };
         KafkaLog::new(settings).expect("right settings")
