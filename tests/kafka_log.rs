@@ -18,7 +18,7 @@ use portcullis::log::{
 use portcullis::record::{Offset, Position, Record};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use support::kafka::{Broker, shared_broker, wait_until};
+use support::kafka::{Broker, BrokerOptions, shared_broker, succeeded, wait_until};
 
 /// So long that only what hangs gets there.
 const LONG: Duration = Duration::from_secs(60);
@@ -343,4 +343,32 @@ fn a_cluster_that_took_the_place_of_another_is_known_by_its_name() {
     broker.wipe_and_restart();
     log.create_topics().expect("the broker answers");
     assert_ne!(ask(&mut *questioner, Question::Identity), before);
+}
+
+#[test]
+fn a_topic_that_was_deleted_is_not_made_again_by_those_who_wrote_to_it() {
+    // As Kafka is by default, and as no test of ours needs it otherwise.
+    let broker = BrokerOptions::default().property("auto.create.topics.enable", "true").start();
+    let log = log_on(&broker, "deleted");
+    log.create_topics().expect("the broker answers");
+    let sink = log.commands().expect("a thread");
+    wait_until("it takes commands", || append(&sink, &["a"]).is_ok());
+    let mut writer = log.table_writer();
+    writer.fence().expect("the broker answers");
+    writer.commit(vec![write("a", "1")]).expect("nobody else writes");
+    let mut questioner = log.questioner();
+    let mut reader = log.open(Topic::Commands, Position::START).expect("it is there");
+    read_to_end(&mut *reader);
+
+    broker.delete_topic("deleted.*");
+    // It tries for as long as a transaction may take.
+    let _trying = std::thread::spawn(move || writer.commit(vec![write("b", "1")]));
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        let _refused = append(&sink, &["b"]);
+        let _nobody = questioner.ask(Question::Ends(Topic::Commands));
+        let _failed = reader.poll(Duration::from_millis(100));
+    }
+    let topics = broker.tool("topics", &["--list"], "");
+    assert!(!succeeded(&topics).contains("deleted."), "it is there again");
 }
