@@ -137,11 +137,7 @@ fn sentence(code: Code, text: &str, topic: &str, right: &str, settings: &KafkaSe
             format!("Kafka refuses our user: {text}; see sasl.username and sasl.password in [log.client]")
         }
         Code::SSL => format!("no TLS with Kafka: {text}; see ssl.ca.location in [log.client]"),
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-            format!(
-                "Kafka has no topic {topic}: make it by `portcullis topics create`, or mend its name in [log]"
-            )
-        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => no_topic(topic),
         Code::TopicAuthorizationFailed => format!(
             "Kafka does not let our user at the topic {topic}: grant {right} on it; the README lists all under \"Rights\""
         ),
@@ -166,6 +162,11 @@ fn sentence(code: Code, text: &str, topic: &str, right: &str, settings: &KafkaSe
         ),
         _ => format!("Kafka, topic {topic}: {text}"),
     }
+}
+
+/// The sentence on a topic that is not there.
+pub(super) fn no_topic(name: &str) -> String {
+    format!("Kafka has no topic {name}: make it by `portcullis topics create`, or mend its name in [log]")
 }
 
 /// What librdkafka says, without the places in it that mean nothing to its reader.

@@ -47,8 +47,8 @@ impl KafkaReader {
         Ok(Self { clients, consumer, topic: name, position, pending: None, connects_until })
     }
 
-    /// How far the consumer has got with these records. Behind the last record if marks of transactions or records of aborted
-    /// ones follow it: they are nowhere else to be seen.
+    /// How far the consumer has got with these records: behind the last one if marks of transactions, or
+    /// records of aborted ones, follow it. They are nowhere else to be seen.
     fn reached(&self, records: &[Record]) -> Position {
         let read = records.last().map_or(self.position, |last| last.offset.next());
         let positions = self.consumer.position();

@@ -20,7 +20,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use serde::Serialize;
 
 use super::KafkaLog;
-use super::cause::{CREATE, Reports};
+use super::cause::{CREATE, Reports, no_topic};
 use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, discard};
 use super::questioner::{cluster_id, explain_asked};
 use crate::log::{Identity, Topic};
@@ -287,13 +287,13 @@ pub(super) fn check_and_warn(asker: &Consumer, clients: &Clients) -> Result<Resu
     }
     let mut refused = None;
     for finding in findings {
+        let told = format!("{finding}; `portcullis topics check` says what mends it");
         match finding.severity {
-            Severity::Refused => refused = refused.or(Some(finding)),
-            Severity::Advised => tracing::warn!("{finding}; `portcullis topics check` says what mends it"),
+            Severity::Refused => refused = refused.or(Some(told)),
+            Severity::Advised => tracing::warn!("{told}"),
         }
     }
-    let told = |finding| format!("{finding}; `portcullis topics check` says what mends it");
-    Ok(refused.map_or(Ok(()), |finding| Err(told(finding))))
+    Ok(refused.map_or(Ok(()), Err))
 }
 
 fn check(asker: &Consumer, clients: &Clients) -> Result<Findings, String> {
@@ -318,11 +318,6 @@ fn check(asker: &Consumer, clients: &Clients) -> Result<Findings, String> {
     Ok(all)
 }
 
-/// The sentence on a topic that is not there.
-fn missing(name: &str) -> String {
-    format!("Kafka has no topic {name}: make it by `portcullis topics create`, or mend its name in [log]")
-}
-
 /// What Kafka says of a topic's partitions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TopicPartitions {
@@ -338,7 +333,7 @@ pub(super) struct TopicPartitions {
 
 /// The partitions of a topic that is to be there.
 pub(super) fn partitions(asker: &Consumer, name: &str, clients: &Clients) -> Result<TopicPartitions, String> {
-    find_partitions(asker, name, clients)?.ok_or_else(|| missing(name))
+    find_partitions(asker, name, clients)?.ok_or_else(|| no_topic(name))
 }
 
 /// The partitions of a topic; none if there is no such topic.
