@@ -2,19 +2,21 @@
 //!
 //! ```text
 //!   arguments ─► clap ─► verb ─► Target: which sidecar? ─► HTTP ─► Output ─► exit code
-//!                          └─► serve, project: the sidecar, the projector itself
+//!                          ├─► serve, project: the sidecar, the projector itself
+//!                          └─► topics: Kafka
 //! ```
 //!
-//! `serve` and `project` run in this process. Every other verb is a client of a service that runs: it opens
-//! no log and folds nothing, so that what it prints is what that service says.
+//! `serve` and `project` run in this process, and `topics` talks to Kafka itself. Every other verb is a client
+//! of a service that runs: it opens no log and folds nothing, so that what it prints is what that service says.
 //!
 //! What scripts rely on holds for all verbs: results go to standard output and everything else to standard
 //! error, a failure ends with one line that says why, and the exit code is one of [`Exit`]. Nothing is ever
 //! asked interactively, and progress is drawn on terminals only.
 //!
-//! Each verb has a file: [`serve`], [`project`], [`check`], [`edit`] (blacklist and whitelist), [`import`], [`export`],
-//! [`status`]. They share [`connect`] (finding the sidecar), [`write`](mod@write) (sending commands),
-//! [`list`] (reading files), [`output`] and [`failure`]; [`process`] is what `serve` and `project` share.
+//! Each verb has a file: [`serve`], [`project`], `topics`, [`check`], [`edit`] (blacklist and whitelist),
+//! [`import`], [`export`], [`status`]. They share [`connect`] (finding the sidecar), [`write`](mod@write)
+//! (sending commands), [`list`] (reading files), [`output`] and [`failure`]; [`process`] is what those share
+//! that are no clients.
 
 pub mod check;
 pub mod connect;

@@ -8,7 +8,7 @@
 //! 3. What lookups see: [`snapshot`], and what a sidecar says of itself: [`status`]. [`served`] is the view that
 //!    is being served, shared.
 //! 4. Where commands come from: [`log`]. How a view is brought to a log's end and kept there: [`backoff`],
-//!    [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`].
+//!    [`unanswered`], [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`].
 //! 5. How it is asked and run: [`http`], [`config`], [`service`], [`cli`].
 //!
 //! An in-process lookup:

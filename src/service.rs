@@ -9,7 +9,7 @@
 //!     follower       folds, publishes, tells the time              ─┐ events, bounded
 //!       reader       one for each open reader of the log           ─┤
 //!       questions    one for the client that answers questions     ─┘
-//!     commands-writer, lookup-…, admin-…   started by the log and by http
+//!     commands-writer or -producer, lookup-…, admin-…   started by the log and by http
 //! ```
 //!
 //! It ends from the outside in, so that nothing acknowledged is lost and running requests get their answers:
@@ -17,7 +17,8 @@
 //! 1. The listeners close, and running requests have [`DRAIN_MAX`] to finish. A write that waits for
 //!    its commit, or for its effect, still has the log and the follower below it.
 //! 2. The follower's thread ends. Its readers notice by themselves within a moment.
-//! 3. The log writes what still waits and closes its file, so that the next start need not look through it.
+//! 3. The log writes what still waits, and an embedded one closes its file, so that the next start need not
+//!    look through it.
 //!
 //! A follower that panics ends the process with an error: a supervisor can start it anew, which is better
 //! than serving a list that no longer changes.
