@@ -495,6 +495,14 @@ mod tests {
             ("table_topic = \"a b\"", "p.toml:5: log.table_topic: `a b` is no name of a topic"),
             ("table_topic = \"..\"", "p.toml:5: log.table_topic: `..` is no name of a topic"),
             (
+                "table_topic = \"t\"\nskip_offsets = [7]",
+                "p.toml:6: log.skip_offsets: is for logs without a table",
+            ),
+            (
+                "[log.client]\n\"topic.auto.offset.reset\" = \"latest\"",
+                "p.toml:6: log.client.topic.auto.offset.reset: is called `auto.offset.reset`",
+            ),
+            (
                 "[log.client]\n\"isolation.level\" = \"read_uncommitted\"",
                 "p.toml:6: log.client.isolation.level: is not to be set here: commands of transactions",
             ),

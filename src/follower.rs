@@ -207,6 +207,9 @@ struct Reading {
 struct Candidate {
     view: View,
     refused: RefusedCounts,
+    /// Whether it comes of a table whose watermark names a record of the log, so that the two are known to
+    /// belong together. A table that was only begun names none, and would agree with any log.
+    anchored: bool,
 }
 
 /// Both clocks, as the event came with them.
@@ -447,7 +450,9 @@ impl Follower {
                 // pass: only a restart, by somebody who knows, may do that.
                 let from_table = self.settings.source == Source::Table;
                 wait = from_table.then(|| BOOTSTRAP_WAIT_MAX.div_f64(2.0) + self.backoff.wait());
-                reason
+                format!(
+                    "{reason}; what is served stays; if the log was replaced on purpose, restart the sidecar"
+                )
             }
         });
         self.stage = Stage::Waiting(wait.map(|wait| clocks.now + wait));

@@ -13,10 +13,12 @@ use portcullis::log::memory::{Ending, Outage, Tombstones};
 use portcullis::log::{Event, Identity, Question, ReadEvent, Request, Session, TableWriter, Topic};
 use portcullis::record::{Offset, Position};
 use portcullis::status::{Alarm, Degraded, Phase};
-use portcullis::table::{ALIVE_KEY, Fingerprint, RowChange};
+use portcullis::table::{ALIVE_KEY, Fingerprint, RowChange, WATERMARK_KEY, Watermark};
 use portcullis::view::View;
 use proptest::prelude::*;
-use support::follower_rig::{FollowerRig, TIME, append, folded, memory_log, project, watermark, write_table};
+use support::follower_rig::{
+    FollowerRig, TIME, append, folded, identity, memory_log, project, watermark, write_table,
+};
 use support::{oracle, strategies};
 
 const FUTURE: &str = r#"{"v":2,"action":"REDIRECT"}"#;
@@ -183,7 +185,7 @@ fn nothing_is_served_of_a_table_that_contradicts_its_watermark() {
     let log = memory_log();
     append(&log, &["BLACKLIST 203.0.113.0/24", "BLACKLIST 198.51.100.0/24"]);
     let view = folded(&log, Position::new(2));
-    let wrong = portcullis::table::Watermark { fingerprint: Fingerprint::default(), ..watermark(&view) };
+    let wrong = Watermark { fingerprint: Fingerprint::default(), ..watermark(&view) };
     write_table(&log, &view, &wrong);
     let mut rig = FollowerRig::started(&log, Source::Table);
     rig.seconds(100);
@@ -348,6 +350,28 @@ fn a_log_that_was_replaced_without_an_error_is_noticed_within_seconds() {
     append(&log, &["BLACKLIST 192.0.2.1", "BLACKLIST 192.0.2.2"]);
     rig.seconds(61);
     assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+}
+
+#[test]
+fn in_alarm_a_table_that_was_only_begun_frees_nothing() {
+    let (log, mut rig) = following();
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 192.0.2.1"]);
+    rig.seconds(15);
+    assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+    let before = (rig.detail().position, rig.detail().rows);
+    // An operator makes both topics anew, and nobody projects yet: an empty table agrees with any log.
+    log.recreate(Topic::Table);
+    let genesis = Watermark::genesis(identity().cluster_id, identity().commands_topic, rig.clock.wall);
+    log.append_record(Topic::Table, rig.clock.wall, Some(WATERMARK_KEY), Some(&genesis.encode()));
+    rig.seconds(300);
+    assert_eq!((rig.detail().position, rig.detail().rows), before);
+    assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+    assert!(rig.detail().message.as_deref().is_some_and(|text| text.contains("restart the sidecar")));
+    // Once it holds what is in the new log, it is the operator's word.
+    project(&log, Position::new(1));
+    rig.seconds(200);
+    assert_eq!((rig.detail().alarm, rig.detail().position), (None, Position::new(1)));
 }
 
 #[test]

@@ -9,11 +9,12 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use self::genesis::{Begun, TableState, begin, look};
+use self::genesis::{When, begin, is_empty, read};
 use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output, note};
 use crate::cli::process::ConfigArgs;
+use crate::log::Identity;
 use crate::log::kafka::KafkaLog;
 use crate::log::kafka::topics::{Created, Finding, Severity};
 use crate::record::Timestamp;
@@ -80,7 +81,10 @@ fn create(log: &KafkaLog, format: Format) -> Result<Exit, Failure> {
     }
     if let Some(table) = log.table_topic() {
         let identity = log.identity().map_err(Failure::unavailable)?;
-        let begun = begin(log, identity, Timestamp::from(SystemTime::now())).map_err(Failure::unavailable)?;
+        let is_new = created.iter().any(|topic| topic.created && topic.topic == table);
+        let topic_created = if is_new { When::Now } else { When::Before };
+        let now = Timestamp::from(SystemTime::now());
+        let begun = begin(log, identity, topic_created, now).map_err(Failure::unavailable)?;
         output.line(show_begun(table, begun, format))?;
     }
     output.flush()?;
@@ -95,22 +99,19 @@ fn show_created(Created { topic, created, replicas }: &Created, format: Format) 
     }
 }
 
-fn show_begun(table: &str, begun: Begun, format: Format) -> String {
+fn show_begun(table: &str, begun: When, format: Format) -> String {
     match (format, begun) {
-        (Format::Json, begun) => {
-            json!({"topic": table, "watermark_written": begun == Begun::Now}).to_string()
-        }
-        (Format::Text, Begun::Now) => format!("began the table in {table}: position 0, no rows"),
-        (Format::Text, Begun::Before) => format!("the table in {table} is begun already"),
+        (Format::Json, begun) => json!({"topic": table, "watermark_written": begun == When::Now}).to_string(),
+        (Format::Text, When::Now) => format!("began the table in {table}: position 0, no rows"),
+        (Format::Text, When::Before) => format!("the table in {table} is begun already"),
     }
 }
 
 fn check(log: &KafkaLog, format: Format) -> Result<Exit, Failure> {
     let mut found = log.check_topics().map_err(Failure::unavailable)?;
-    if let Some(table) = log.table_topic()
-        && let Some(finding) = unbegun(table, &look(log).map_err(Failure::unavailable)?)
-    {
-        found.findings.insert(0, finding);
+    if let Some(table) = log.table_topic() {
+        let finding = check_table(log, table).map_err(Failure::unavailable)?;
+        finding.into_iter().for_each(|finding| found.findings.insert(0, finding));
     }
     for topic in &found.unseen {
         note(&format!("we may not see how {topic} is set: grant DescribeConfigs on it"));
@@ -131,21 +132,43 @@ fn check(log: &KafkaLog, format: Format) -> Result<Exit, Failure> {
     Ok(if found.findings.is_empty() { Exit::Done } else { Exit::No })
 }
 
-/// The finding on a table that was never begun.
-fn unbegun(table: &str, state: &TableState) -> Option<Finding> {
-    let mend = match state {
-        TableState::Begun => return None,
-        TableState::Empty => "portcullis topics create",
-        TableState::Foreign => "set a new table_topic in [log], and run `portcullis topics create`",
-    };
-    Some(Finding {
+/// What is wrong with the table itself: that it was never begun, or belongs to another log.
+fn check_table(log: &KafkaLog, name: &str) -> Result<Option<Finding>, String> {
+    let table = read(log)?;
+    let new_topic = "set a new table_topic in [log], and run `portcullis topics create`";
+    let finding = |found: String, wanted: String, why, mend: &str| Finding {
         severity: Severity::Refused,
-        topic: table.to_owned(),
+        topic: name.to_owned(),
         setting: "watermark",
-        found: "none".to_owned(),
-        wanted: "one".to_owned(),
-        why: "nobody can tell an empty blacklist from a table that was lost",
+        found,
+        wanted,
+        why,
         mend: mend.to_owned(),
+    };
+    let watermark = match table.watermark() {
+        Some(Ok(watermark)) => watermark,
+        Some(Err(error)) => {
+            let why = "this release must not build on it";
+            return Ok(Some(finding(error.to_string(), "one of this release".to_owned(), why, new_topic)));
+        }
+        None => {
+            let why = "nobody can tell an empty blacklist from a table that was lost";
+            let mend = if is_empty(&table) { "portcullis topics create" } else { new_topic };
+            return Ok(Some(finding("none".to_owned(), "one".to_owned(), why, mend)));
+        }
+    };
+    let Identity { cluster_id, commands_topic } = log.identity()?;
+    let end = log.commands_end()?;
+    let made_from = format!("{} of {}", watermark.commands_topic, watermark.cluster_id);
+    let there = format!("{commands_topic} of {cluster_id}");
+    let why = "the table was made from another log, or from one that was replaced";
+    Ok(if made_from != there {
+        Some(finding(made_from, there, why, new_topic))
+    } else if watermark.position > end {
+        let found = format!("position {}", watermark.position);
+        Some(finding(found, format!("at most {end}, where the commands end"), why, new_topic))
+    } else {
+        None
     })
 }
 

@@ -150,6 +150,11 @@ impl Follower {
             );
             return self.stumble(Trouble::Again(reason), clocks);
         }
+        // A new table on another log would free everything, though it says nothing of what was lost.
+        if behind && !candidate.anchored {
+            let reason = "the table holds nothing yet that would show which log it belongs to";
+            return self.stumble(Trouble::AnotherLog(reason.to_owned()), clocks);
+        }
         self.serve(candidate, clocks);
         self.detail.phase = Phase::Following;
         self.backoff.reset();
@@ -180,8 +185,12 @@ impl Follower {
         }
         self.detail.phase = Phase::Following;
         self.detail.degraded = Some(Degraded::FutureCommand(future.offset));
-        self.detail.message =
-            Some(format!("{future}: upgrade portcullis, or tell it to pass over that offset"));
+        let offset = future.offset;
+        let pass_over = match self.settings.source {
+            Source::Table => format!("`portcullis project --skip-offset {offset}`"),
+            Source::Commands => format!("skip_offsets = [{offset}] in [log]"),
+        };
+        self.detail.message = Some(format!("{future}: upgrade portcullis, or pass over it by {pass_over}"));
         // The reader may have delivered more already; with its session it counts for nothing.
         self.request([Request::Close(Topic::Commands)]);
         self.session = self.session.next();

@@ -125,6 +125,10 @@ pub(super) async fn commands(
         let applied = applied(sidecar, &asked, &carried, size).await;
         return Ok(applied.answer(StatusCode::OK, Written::Duplicate { offset: *offset, duplicate: true }));
     }
+    // What is written to a log that must not be followed would never be applied here, and maybe nowhere.
+    if let Some(alarm) = sidecar.app.status.detail().alarm {
+        return Err(Problem::in_alarm(alarm));
+    }
     // Only what is new is judged: on the rest the fold has spoken already.
     refuse(sidecar, &fresh).await?;
     let ids: Vec<CommandId> = fresh.iter().map(|numbered| numbered.id.clone()).collect();
@@ -294,6 +298,7 @@ async fn append(
     // Written anew as JSON with its id, whatever form it came in: the id has to be in the log.
     let values = group.iter().map(|numbered| numbered.command.encode().into_bytes()).collect();
     let (done, outcome) = oneshot::channel();
+    let published_before = *sidecar.app.published.borrow();
     // When the client is gone nobody receives the outcome, and the commands are written all the same.
     sidecar.app.sink.append(values, Box::new(move |result| drop(done.send(result))));
     // Each of these names the ids, so that even a client that sent none can repeat the group safely.
@@ -303,6 +308,10 @@ async fn append(
         Problem::new(codes::OUTCOME_UNKNOWN, message, hint).ids(ids.to_vec())
     };
     match timeout(APPEND_MAX, outcome).await {
+        // What is new has no place among what lookups know already.
+        Ok(Ok(Ok(offsets))) if offsets.iter().any(|offset| offset.position() < published_before) => {
+            Err(unknown("the log has it where the list has passed already, so that it is another log"))
+        }
         Ok(Ok(Ok(offsets))) => match offsets.last() {
             Some(last) => {
                 let published = *sidecar.app.published.borrow();

@@ -26,6 +26,7 @@ use super::pace::InService;
 use crate::address::RangeError;
 use crate::command::{CommandError, CommandId};
 use crate::record::Position;
+use crate::status::Alarm;
 
 /// Names the position of the snapshot that an answer was made from.
 pub(super) const POSITION: HeaderName = HeaderName::from_static("portcullis-position");
@@ -238,6 +239,12 @@ impl Problem {
     pub(super) fn not_ready() -> Self {
         let message = "there is no snapshot yet";
         Self::new(codes::NOT_READY, message, "wait until /readyz answers 200, which says how far it has got")
+    }
+
+    /// The log must not be followed.
+    pub(super) fn in_alarm(alarm: Alarm) -> Self {
+        let message = format!("the sidecar serves what it has, and must not follow: {}", alarm.word());
+        Self::new(codes::ALARM, message, "/v1/status says more")
     }
 
     /// There is no such path; the hint says which there are.

@@ -78,7 +78,7 @@ error_codes! {
     NOT_READY = "not_ready", SERVICE_UNAVAILABLE, "There is no snapshot yet; of a projector: it has not looked at the table yet.";
     DRAINING = "draining", SERVICE_UNAVAILABLE, "The process is shutting down.";
     DEGRADED = "degraded", SERVICE_UNAVAILABLE, "`/readyz?strict`: it does its work, and not all is as it should be.";
-    ALARM = "alarm", SERVICE_UNAVAILABLE, "`/readyz?strict`: it serves, and must not follow.";
+    ALARM = "alarm", SERVICE_UNAVAILABLE, "`/readyz?strict`, or a command: the sidecar serves what it has, and must not follow its log.";
     STOPPED = "stopped", SERVICE_UNAVAILABLE, "A projector writes nothing; `/v1/status` says why.";
     BUSY = "busy", SERVICE_UNAVAILABLE, "Too many bodies are being read at once: repeat it.";
     LOG_UNAVAILABLE = "log_unavailable", SERVICE_UNAVAILABLE, "The log took nothing: repeat later.";

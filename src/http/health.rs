@@ -56,7 +56,7 @@ pub(super) fn readyz(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem>
         _ if draining => {
             Some(Problem::new(codes::DRAINING, "the sidecar is shutting down", "ask another one"))
         }
-        Detail { alarm: Some(alarm), .. } if strict => Some(in_alarm(*alarm)),
+        Detail { alarm: Some(alarm), .. } if strict => Some(Problem::in_alarm(*alarm)),
         Detail { degraded: Some(degraded), .. } if strict => Some(is_degraded(*degraded)),
         _ => None,
     };
@@ -68,12 +68,6 @@ pub(super) fn readyz(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem>
         Some(problem) => problem.into_answer_with(&progress),
         None => json(StatusCode::OK, &progress),
     })
-}
-
-/// The problem that the log must not be followed.
-fn in_alarm(alarm: Alarm) -> Problem {
-    let message = format!("the sidecar serves what it has, and must not follow: {}", alarm.word());
-    Problem::new(codes::ALARM, message, "/v1/status says more")
 }
 
 /// The problem that the log is not followed as it should be.

@@ -142,7 +142,17 @@ impl LogSettings {
                 return Err(wrong("table_topic", "is the commands_topic; each needs its own".to_owned()));
             }
         }
+        // A table is folded without what its projector was told to pass over, and says so itself.
+        if self.table_topic.is_some() && !self.skip_offsets.is_empty() {
+            let reason =
+                "is for logs without a table; with one, `portcullis project --skip-offset N` is told";
+            return Err(wrong("skip_offsets", reason.to_owned()));
+        }
         for key in self.client.keys() {
+            // librdkafka takes this prefix for no prefix at all, so that a key would have two names.
+            if let Some(plain) = key.strip_prefix("topic.").filter(|_| !key.starts_with("topic.metadata.")) {
+                return Err(wrong(&format!("client.{key}"), format!("is called `{plain}`")));
+            }
             if let Some((_, why)) = OURS.iter().find(|(ours, _)| ours == key) {
                 return Err(wrong(&format!("client.{key}"), format!("is not to be set here: {why}")));
             }

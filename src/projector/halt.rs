@@ -26,7 +26,13 @@ impl Halt {
 impl From<Trouble> for Halt {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::AnotherLog(message) => Self { reason: Reason::AnotherLog, message },
+            Trouble::AnotherLog(reason) => Self {
+                reason: Reason::AnotherLog,
+                message: format!(
+                    "{reason}; if the log was replaced on purpose, set a new table_topic in [log], and run \
+                     `portcullis topics create`"
+                ),
+            },
             Trouble::Gap(message) | Trouble::Again(message) => Self { reason: Reason::Gap, message },
         }
     }

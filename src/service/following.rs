@@ -147,6 +147,11 @@ impl Work {
     /// Numbers change with every record and have their place in the status.
     fn tell(&mut self) {
         let detail = self.status.detail();
+        if detail.position < self.shown.position {
+            let (before, rows_before) = (self.shown.position, self.shown.rows.total());
+            let (position, rows) = (detail.position, detail.rows.total());
+            warn!(%before, rows_before, %position, rows, "the list was replaced by that of another log");
+        }
         let said = |detail: &Detail| (detail.phase, detail.degraded, detail.alarm, detail.message.clone());
         if said(&detail) != said(&self.shown) {
             let (phase, position, records_read) = (detail.phase.word(), detail.position, detail.records_read);

@@ -1,4 +1,5 @@
 use portcullis::log::AppendError;
+use portcullis::status::{Alarm, Detail, Phase};
 use serde_json::json;
 
 use crate::client::Reply;
@@ -322,4 +323,30 @@ fn the_lookup_listener_takes_no_commands() {
         sidecar.lookup().post(COMMANDS, "BLACKLIST 203.0.113.7").error(),
         (404, "not_found".to_owned())
     );
+}
+
+#[test]
+fn a_log_that_must_not_be_followed_takes_no_commands() {
+    let sidecar = Sidecar::ready();
+    sidecar.write("BLACKLIST 203.0.113.0/24");
+    let in_alarm = Detail {
+        phase: Phase::Alarm,
+        ready: true,
+        alarm: Some(Alarm::AnotherLog),
+        ..(*sidecar.status.detail()).clone()
+    };
+    sidecar.status.set_detail(in_alarm);
+    let reply = write(&sidecar, COMMANDS, &[], "WHITELIST 203.0.113.7");
+    assert_eq!(reply.error(), (503, "alarm".to_owned()));
+    assert_eq!(sidecar.sink.values().len(), 1, "nothing of it was written");
+}
+
+#[test]
+fn an_offset_that_lookups_have_passed_is_of_another_log() {
+    let sidecar = Sidecar::ready();
+    sidecar.write("BLACKLIST 203.0.113.0/24");
+    sidecar.sink.set(Mode::Elsewhere);
+    let reply = write(&sidecar, "/v1/commands?wait=applied", &[], "WHITELIST 203.0.113.7");
+    assert_eq!(reply.error(), (504, "outcome_unknown".to_owned()));
+    assert!(reply.text().contains("another log"), "{}", reply.text());
 }

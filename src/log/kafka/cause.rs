@@ -166,7 +166,10 @@ fn sentence(code: Code, text: &str, topic: &str, right: &str, settings: &KafkaSe
 
 /// The sentence on a topic that is not there.
 pub(super) fn no_topic(name: &str) -> String {
-    format!("Kafka has no topic {name}: make it by `portcullis topics create`, or mend its name in [log]")
+    format!(
+        "Kafka has no topic {name}: make it by `portcullis topics create`, or mend its name in [log] (a broker that \
+         has just started may not know it yet)"
+    )
 }
 
 /// What librdkafka says, without the places in it that mean nothing to its reader.

@@ -162,8 +162,11 @@ impl Producer {
         }
         let wanted = self.replicas_wanted(clients, now);
         if in_sync < wanted {
+            // An operator may set it lower for the time being, and should not have to wait for that.
+            self.replicas_wanted = None;
             return Err(format!(
-                "the topic {topic} has {in_sync} in-sync replicas, and min.insync.replicas={wanted}: brokers are down"
+                "the topic {topic} has {in_sync} in-sync replicas, and min.insync.replicas={wanted}: brokers are \
+                 down, or it is set too high"
             ));
         }
         self.ready = Some(now);

@@ -22,8 +22,9 @@ use serde::Serialize;
 use super::KafkaLog;
 use super::cause::{CREATE, Reports, no_topic};
 use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, discard};
-use super::questioner::{cluster_id, explain_asked};
+use super::questioner::{cluster_id, ends, explain_asked};
 use crate::log::{Identity, Topic};
+use crate::record::Position;
 
 /// The most replicas that a new topic gets; fewer where there are fewer brokers.
 pub const REPLICAS_MAX: usize = 3;
@@ -403,6 +404,15 @@ impl KafkaLog {
         let asker = self.clients.asker(Isolation::Uncommitted)?;
         let cluster_id = cluster_id(&asker, &self.clients)?;
         Ok(Identity { cluster_id, commands_topic: self.clients.settings.commands_topic.clone() })
+    }
+
+    /// Where the commands end, committed or not.
+    ///
+    /// # Errors
+    /// When Kafka does not say, with the reason.
+    pub fn commands_end(&self) -> Result<Position, String> {
+        let asker = self.clients.asker(Isolation::Uncommitted)?;
+        Ok(ends(&asker, &self.clients.settings.commands_topic, &self.clients)?.1)
     }
 
     /// Looks at the settings of both topics.
