@@ -79,7 +79,8 @@ fn producer() {
         sidecars.iter().map(|sidecar| sidecar.wait_for(end)).map(|()| began.elapsed()).collect();
     projecting.wait_for(end);
     let projected = began.elapsed();
-    println!("console producer, {PRODUCED} commands: it took {}; ", seconds(produced));
+    // The producer ends a while after its last command is written, so that they may be there when it does.
+    println!("console producer, {PRODUCED} commands: it ended after {}", seconds(produced));
     println!("  sidecars there after {} and {}", seconds(arrived[0]), seconds(arrived[1]));
     println!("  the projector's table after {}", seconds(projected));
     let fresh = Instant::now();

@@ -67,7 +67,11 @@ impl Scene {
 
     fn program(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.env_clear().env("RUST_LOG", "error").stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .env_clear()
+            .env("RUST_LOG", "error,librdkafka=off")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         command.args(args).arg("--config").arg(self.config());
         command
     }
