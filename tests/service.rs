@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "what is not as expected fails the test")]
 
+#[path = "support/output.rs"]
+mod output;
 #[path = "service/process.rs"]
 mod process;
 
@@ -13,7 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use process::{Serving, code, portcullis, stderr, stdout, wait_until};
+use output::{code, stderr, stdout};
+use process::{Serving, portcullis, wait_until};
 
 #[test]
 fn what_was_acknowledged_is_there_after_twenty_kills() {

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::kafka::Broker;
+pub(crate) use crate::support::output::{code, stderr, stdout};
 
 /// How long anything may take that has to happen; generous, because a machine may be busy, and because some
 /// things are tried again after a minute only.
@@ -380,16 +381,4 @@ impl Drop for Process {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-pub(crate) fn code(output: &Output) -> i32 {
-    output.status.code().expect("no signal ended it")
-}
-
-pub(crate) fn stdout(output: &Output) -> &str {
-    str::from_utf8(&output.stdout).expect("UTF-8")
-}
-
-pub(crate) fn stderr(output: &Output) -> &str {
-    str::from_utf8(&output.stderr).expect("UTF-8")
 }

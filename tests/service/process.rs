@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use portcullis::http::client::{Client, Endpoint, Request};
 
+use super::output::{code, stderr};
+
 /// How long anything may take that has to happen; generous, because a machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -96,16 +98,4 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(began.elapsed() < PATIENCE, "not after {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-pub(crate) fn code(output: &Output) -> i32 {
-    output.status.code().expect("no signal ended it")
-}
-
-pub(crate) fn stdout(output: &Output) -> &str {
-    str::from_utf8(&output.stdout).expect("UTF-8")
-}
-
-pub(crate) fn stderr(output: &Output) -> &str {
-    str::from_utf8(&output.stderr).expect("UTF-8")
 }

@@ -13,6 +13,7 @@ pub mod follower_rig;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod oracle;
+pub mod output;
 pub mod port;
 pub mod projector_rig;
 pub mod strategies;

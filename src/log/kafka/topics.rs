@@ -122,7 +122,7 @@ const RETENTION_BYTES: &str = "retention.bytes";
 const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const HOUR_MS: i64 = 3_600_000;
 
-const COMMANDS_RULES: [Rule; 6] = [
+const COMMANDS_RULES: [Rule; 4] = [
     refused("cleanup.policy", Want::Is("delete"), "compaction would take commands away"),
     refused(
         "message.timestamp.type",
@@ -135,19 +135,9 @@ const COMMANDS_RULES: [Rule; 6] = [
         Want::Is("-1"),
         "commands would be forgotten, and with them what they blacklist",
     ),
-    advised(
-        MIN_INSYNC_REPLICAS,
-        Want::AllReplicasButOne,
-        "with fewer one broker could lose what was acknowledged, with more one could stop all writing",
-    ),
-    advised(
-        "unclean.leader.election.enable",
-        Want::Is("false"),
-        "a broker that missed commands could take over and drop them",
-    ),
 ];
 
-const TABLE_RULES: [Rule; 8] = [
+const TABLE_RULES: [Rule; 6] = [
     refused("cleanup.policy", Want::Is("compact"), "rows would be deleted by age, or never tidied up"),
     advised(
         "delete.retention.ms",
@@ -170,6 +160,9 @@ const TABLE_RULES: [Rule; 8] = [
         Want::AtMost(24 * HOUR_MS),
         "every start reads what is not compacted yet",
     ),
+];
+
+const RULES_OF_BOTH: [Rule; 2] = [
     advised(
         MIN_INSYNC_REPLICAS,
         Want::AllReplicasButOne,
@@ -178,16 +171,17 @@ const TABLE_RULES: [Rule; 8] = [
     advised(
         "unclean.leader.election.enable",
         Want::Is("false"),
-        "a broker that missed rows could take over and drop them",
+        "a broker that missed records could take over and drop them",
     ),
 ];
 
 /// The rules of a topic.
-const fn rules(topic: Topic) -> &'static [Rule] {
-    match topic {
+fn rules(topic: Topic) -> impl Iterator<Item = &'static Rule> {
+    let own: &[Rule] = match topic {
         Topic::Commands => &COMMANDS_RULES,
         Topic::Table => &TABLE_RULES,
-    }
+    };
+    own.iter().chain(&RULES_OF_BOTH)
 }
 
 impl Want {
@@ -258,7 +252,7 @@ fn judge(
         let retention = topic == Topic::Commands && [RETENTION_MS, RETENTION_BYTES].contains(&rule.setting);
         retention && clients.settings.allow_finite_retention
     };
-    for rule in rules(topic).iter().filter(|rule| !allowed(rule)) {
+    for rule in rules(topic).filter(|rule| !allowed(rule)) {
         let Some(value) = found.get(rule.setting).filter(|value| !rule.want.is_met(value, replicas)) else {
             continue;
         };
@@ -445,7 +439,7 @@ fn create(asker: &Consumer, topic: Topic, name: &str, clients: &Clients) -> Resu
     let metadata = metadata.map_err(|error| explain_asked(asker, &error, name, clients))?;
     let replicas = metadata.brokers().len().clamp(1, REPLICAS_MAX);
     let values: Vec<(&str, String)> =
-        rules(topic).iter().map(|rule| (rule.setting, rule.want.value(replicas))).collect();
+        rules(topic).map(|rule| (rule.setting, rule.want.value(replicas))).collect();
     let replication = TopicReplication::Fixed(i32::try_from(replicas).unwrap_or(1));
     let new = values
         .iter()
@@ -519,7 +513,7 @@ mod tests {
 
     /// A topic as we create it, with these settings changed.
     fn settings(topic: Topic, changed: &[(&str, &str)]) -> HashMap<String, String> {
-        let created = rules(topic).iter().map(|rule| (rule.setting, rule.want.value(ONE.replicas)));
+        let created = rules(topic).map(|rule| (rule.setting, rule.want.value(ONE.replicas)));
         let changed = changed.iter().map(|(setting, value)| (*setting, (*value).to_owned()));
         created.chain(changed).map(|(setting, value)| (setting.to_owned(), value)).collect()
     }
