@@ -157,9 +157,9 @@ fn watch(target: &Target, output: &mut Output, format: Format) -> Result<(), Fai
 
 /// Looks until the service is ready, over a new connection each time, since it may be starting only now.
 ///
-/// It is given up in three cases: an alarm, or a projector that is stopped, which waiting does not end; a failure that is not one of reaching
-/// the service; and no answer for [`SILENCE_MAX`]. How long a service that answers takes is no matter: a long
-/// log is folded for as long as it takes.
+/// It is given up in three cases: an alarm, or a projector that is stopped, which waiting does not end; a
+/// failure that is not one of reaching the service; and no answer for [`SILENCE_MAX`]. How long a service that
+/// answers takes is no matter: a long log is folded for as long as it takes.
 fn until_ready(target: &Target) -> Result<Look, Failure> {
     let mut answered = Instant::now();
     let mut phase = String::new();

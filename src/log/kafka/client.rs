@@ -111,6 +111,11 @@ impl Clients {
         }
     }
 
+    /// The topics that there are to be, with their names.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (Topic, &str)> {
+        [Topic::Commands, Topic::Table].into_iter().filter_map(|topic| Some((topic, self.topic(topic)?)))
+    }
+
     /// Makes librdkafka look at the settings, without a connection.
     pub(super) fn check(&self) -> Result<(), Wrong> {
         for (key, ClientValue(value)) in &self.settings.client {
@@ -119,9 +124,10 @@ impl Clients {
             one.map_err(|error| Wrong { key: format!("client.{key}"), reason: why(&error) })?;
         }
         // … and together, because two may not fit: a mechanism without a password, a file that is not there.
-        // Without a broker to connect to, a client that was made for that is gone again at once.
+        // Without a broker to connect to and a group to leave, a client that was made for that is gone at once.
         let nowhere = |mut config: ClientConfig| {
             config.remove("bootstrap.servers");
+            config.remove("group.id");
             config
         };
         let consumer = nowhere(self.consumer(Isolation::Committed, &[])).create::<BaseConsumer>().map(drop);
