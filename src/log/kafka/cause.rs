@@ -172,14 +172,14 @@ pub(super) fn no_topic(name: &str) -> String {
     )
 }
 
-/// What librdkafka says, without the places in it that mean nothing to its reader.
-fn plain(text: &str) -> String {
-    let text = text.split(": ").filter(|part| !part.ends_with("/bootstrap") && !part.starts_with("sasl_"));
-    let text = text.collect::<Vec<_>>().join(": ");
-    match text.split_once(" (after ") {
-        Some((before, _)) => before.to_owned(),
-        None => text,
+/// What librdkafka says, without what it begins with, which are single words for one of its connections, and
+/// without what it ends with, which is how long that took.
+fn plain(text: &str) -> &str {
+    let mut text = text.split_once(" (after ").map_or(text, |(before, _)| before);
+    while let Some((_, rest)) = text.split_once(": ").filter(|(word, _)| !word.contains(' ')) {
+        text = rest;
     }
+    text
 }
 
 impl ClientContext for Reports {
@@ -222,6 +222,11 @@ mod tests {
             timed_out(&reports),
             "no answer from Kafka at kafka:9092: Connect to ipv4#10.0.0.1:9092 failed: Connection refused; \
              is it running, and is bootstrap_servers in [log] right?"
+        );
+        let known = "GroupCoordinator: kafka:9092: Connect to ipv4#10.0.0.1:9092 failed: Connection refused";
+        reports.note(Code::BrokerTransportFailure, known);
+        assert!(
+            timed_out(&reports).starts_with("no answer from Kafka at kafka:9092: Connect to ipv4#10.0.0.1")
         );
         reports.clear();
         assert!(!timed_out(&reports).contains("refused"), "it was said of connections before");
