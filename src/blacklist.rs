@@ -1,7 +1,7 @@
 //! The blacklist: disjoint rows that commands split, join and take over.
 //!
-//! The ranges themselves are kept by `rangemap`, one map for each family. This file decides which row an
-//! address belongs to, and says what changed, so that a table can follow.
+//! Rows are kept by their starts, in one ordered map for each family. This file decides which row an address
+//! belongs to, and says what changed, so that a table can follow.
 //!
 //! ```text
 //! rows                    ├── a, until 50 ───┤      ├─ b, for ever ──┤
@@ -18,10 +18,8 @@
 //! There is no time here. A row whose expiry is over is a row until somebody whitelists its range; who does,
 //! and when, is the [`view`](crate::view)'s business.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
-
-use rangemap::{RangeInclusiveMap, StepLite};
 
 use crate::address::{Ends, Number, Range};
 use crate::table::{Cause, Fingerprint, Row, RowChange};
@@ -88,19 +86,51 @@ impl Changes {
     }
 }
 
-/// The rows of one family. An edit finds the rows that overlap its range in O(log n) and costs their number.
+/// The rows of one family: by start, the end and the cause. Disjoint. An edit finds the rows that overlap its
+/// range in O(log n), and costs their number.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Family<N>(RangeInclusiveMap<N, Cause>)
-where
-    N: Number + StepLite;
+struct Family<N>(BTreeMap<N, (N, Cause)>);
 
-impl<N: Number + StepLite> Default for Family<N> {
+impl<N: Number> Default for Family<N> {
     fn default() -> Self {
-        Self(RangeInclusiveMap::new())
+        Self(BTreeMap::new())
     }
 }
 
-impl<N: Number + StepLite> Family<N> {
+impl<N: Number> Family<N> {
+    /// The rows that overlap `start..=end`, whole, by rising start.
+    fn overlapping(&self, start: N, end: N) -> impl Iterator<Item = (N, N, Cause)> {
+        let below = self.0.range(..start).next_back().filter(|(_, (last, _))| *last >= start);
+        let within = self.0.range(start..=end);
+        below.into_iter().chain(within).map(|(first, (last, cause))| (*first, *last, *cause))
+    }
+
+    /// Frees every address from `start` to `end`. The rows that begin there go in one pass, because to look for
+    /// each of a million would cost several times as much.
+    fn whitelist(&mut self, start: N, end: N) -> Changes {
+        let below = self.overlapping(start, end).next().filter(|(first, ..)| *first < start);
+        let below = below.and_then(|(first, ..)| self.0.remove_entry(&first));
+        let within = self.0.extract_if(start..=end, |_, _| true);
+        let (mut lowest, mut highest) = (None, None);
+        let gone = |(first, (last, cause))| {
+            lowest = lowest.or(Some((first, cause)));
+            highest = Some((last, cause));
+            row(first, last, cause)
+        };
+        let removed = below.into_iter().chain(within).map(gone).collect();
+        // Of all rows, only the lowest and the highest can reach out of the range.
+        let reaching = highest.zip(end.next()).map(|((last, cause), first)| (first, last, cause));
+        let kept_below = lowest.zip(start.previous()).map(|((first, cause), last)| (first, last, cause));
+        let mut put = Vec::new();
+        for (first, last, cause) in
+            reaching.into_iter().chain(kept_below).filter(|(first, last, _)| first <= last)
+        {
+            self.0.insert(first, (last, cause));
+            put.push(row(first, last, cause));
+        }
+        Changes { removed, put }
+    }
+
     /// Takes over what is free and what is in rows that end earlier.
     ///
     /// Walks the rows from low to high and claims the pieces between those that keep their cause. A piece
@@ -113,44 +143,30 @@ impl<N: Number + StepLite> Family<N> {
         };
         // Where the piece begins that is being claimed; none once a kept row reaches the family's end.
         let mut from = Some(start);
-        for (found, old) in self.0.overlapping(start..=end) {
-            let (first, last) = (*found.start(), *found.end());
+        for (first, last, old) in self.overlapping(start, end) {
             if old.until() >= cause.until() {
                 claim(from, first.previous());
                 from = last.next();
             } else {
-                changes.removed.push(row(first, last, *old));
-                changes.put.extend(remains(first, last, start, end).map(|(a, b)| row(a, b, *old)));
+                changes.removed.push(row(first, last, old));
+                changes.put.extend(remains(first, last, start, end).map(|(a, b)| row(a, b, old)));
             }
         }
         claim(from, Some(end));
         // Only now is the map written to: it cannot change while its rows are being walked.
         for (from, to) in claimed {
-            self.0.insert(from..=to, cause);
+            if !changes.removed.is_empty() {
+                self.whitelist(from, to);
+            }
+            self.0.insert(from, (to, cause));
             changes.put.push(row(from, to, cause));
         }
         changes.put.sort_unstable_by_key(|row| std::cmp::Reverse(row.range.start()));
         changes
     }
 
-    /// Frees every address from `start` to `end`.
-    fn whitelist(&mut self, start: N, end: N) -> Changes {
-        let mut changes = Changes::default();
-        for (found, old) in self.0.overlapping(start..=end) {
-            let (first, last) = (*found.start(), *found.end());
-            changes.removed.push(row(first, last, *old));
-            changes.put.extend(remains(first, last, start, end).map(|(a, b)| row(a, b, *old)));
-        }
-        if !changes.is_empty() {
-            self.0.remove(start..=end);
-        }
-        // Remains were found by rising start: at most one at each end of the range.
-        changes.put.reverse();
-        changes
-    }
-
     fn rows(&self, start: N, end: N) -> impl Iterator<Item = Row> {
-        self.0.overlapping(start..=end).map(|(found, cause)| row(*found.start(), *found.end(), *cause))
+        self.overlapping(start, end).map(|(first, last, cause)| row(first, last, cause))
     }
 }
 
@@ -288,9 +304,8 @@ impl Blacklist {
     /// rows that overlap it.
     pub fn ipv4_addresses_free(&self, range: Range) -> u64 {
         let Ends::V4(start, end) = range.ends() else { return 0 };
-        let overlap =
-            |found: &RangeInclusive<u32>| u64::from(end.min(*found.end()) - start.max(*found.start())) + 1;
-        let taken: u64 = self.v4.0.overlapping(start..=end).map(|(found, _)| overlap(found)).sum();
+        let overlap = |(first, last, _)| u64::from(end.min(last) - start.max(first)) + 1;
+        let taken: u64 = self.v4.overlapping(start, end).map(overlap).sum();
         u64::from(end - start) + 1 - taken
     }
 }

@@ -96,7 +96,6 @@ fn a_crate_that_shapes_a_part_is_named_in_that_part_only() {
         ("http_body_util", &["http"]),
         ("redb", &["log"]),
         ("rdkafka", &["log"]),
-        ("rangemap", &["blacklist"]),
         ("arc_swap", &["snapshot", "status"]),
         ("clap", &["cli", "main"]),
         ("toml", &["config"]),
