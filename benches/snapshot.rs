@@ -1,154 +1,176 @@
-//! Lookups and publishing beside `rangemap`, over the same ranges in the same run.
+//! Lookups, publishing, memory and building, beside what else one would take, in rounds that take turns.
 //!
-//! `cargo bench --bench snapshot`
+//! ```text
+//! cargo bench --bench snapshot                          all but the lists; some minutes
+//! cargo bench --bench snapshot -- lookups publish       these sections only
+//! cargo bench --bench snapshot -- lists FOLDER          over published lists that stand there
+//! ```
+//!
+//! Sections: `lookups`, `shapes`, `publish`, `wide`, `growth`, `lists`. Each prints a table in markdown. Ratios
+//! are medians over rounds, in each of which all structures had their turn: the machine may be slower in one
+//! round than in the next, but seldom within one.
 
-#![allow(missing_docs, reason = "criterion's macros make public items without docs")]
-#![allow(clippy::indexing_slicing, reason = "a bench that is wrong may stop")]
+#![allow(clippy::print_stdout, reason = "the tables are what a bench is for")]
 
-use std::collections::BTreeSet;
-use std::hint::black_box;
-use std::net::{Ipv4Addr, Ipv6Addr};
+#[path = "snapshot/input.rs"]
+mod input;
+#[path = "snapshot/measure.rs"]
+mod measure;
+#[path = "snapshot/publishing.rs"]
+mod publishing;
+#[path = "snapshot/rivals.rs"]
+mod rivals;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use portcullis::address::{Address, Number, Range};
-use portcullis::record::{Offset, Position, Timestamp};
-use portcullis::snapshot::{Draft, Publisher, Verdict};
-use portcullis::table::{Cause, Row};
-use portcullis::view::{Effect, View};
-use rangemap::{RangeInclusiveMap, StepLite};
+use std::path::Path;
 
-const SIZES: [usize; 2] = [10_000, 1_000_000];
-const LOOKUPS: usize = 1_000;
+use self::input::Family;
+use self::measure::{Lookups, isolated_ns, median, quantile, streamed_ns};
 
-/// Disjoint ranges of mixed width (single addresses, aligned blocks of 256, odd widths), by rising start.
-fn ranges<N: Number>(
-    count: usize,
-    random: impl Fn(&mut fastrand::Rng) -> N,
-    nth: impl Fn(N, u32) -> N,
-) -> Vec<(N, N)> {
-    let mut rng = fastrand::Rng::with_seed(7);
-    let starts: BTreeSet<N> = std::iter::repeat_with(|| random(&mut rng)).take(count).collect();
-    let ends = starts.iter().skip(1).map(|next| next.previous()).chain([None]);
-    let widths = [1, 256, 3, 1, 100];
-    let range = |(at, (start, limit)): (usize, (&N, Option<N>))| {
-        let end = nth(*start, widths[at % widths.len()] - 1);
-        // The gap before the next range keeps neighbours from being joined.
-        (*start, limit.and_then(N::previous).map_or(end, |limit| end.min(limit)).max(*start))
-    };
-    starts.iter().zip(ends).enumerate().map(range).collect()
+const ROUNDS: usize = 7;
+const MILLION: usize = 1_000_000;
+/// How many addresses are asked for in a round, one way and the other.
+const STREAMED: usize = 1 << 19;
+const ISOLATED: usize = 1 << 16;
+/// In one /32, as hosting networks are.
+const ONE_NETWORK: u128 = 0x2001_0db8 << 96;
+
+/// What the rounds showed of one structure: for each round the streamed lookup and p50, p99, p99.9 of the
+/// isolated ones, in nanoseconds.
+struct Shown {
+    name: &'static str,
+    rounds: Vec<[f64; 4]>,
 }
 
-fn view<N: Number>(ranges: &[(N, N)]) -> View {
-    let rows = ranges.iter().enumerate().map(|(at, (start, end))| Row {
-        range: start.range(*end),
-        cause: Cause { command: Offset::new(at as u64), expires_at: None },
-    });
-    View::from_rows(rows, Position::new(ranges.len() as u64), None, BTreeSet::new())
+/// Lets all structures have their turn in each round. All must give the same answers.
+fn rounds(structures: &mut [Box<dyn Lookups>]) -> Vec<Shown> {
+    let mut counts = structures.iter_mut().map(|structure| structure.count(0..STREAMED));
+    let first = counts.next().expect("a structure");
+    assert!(counts.all(|count| count == first), "they disagree about what is blacklisted");
+    let mut shown: Vec<Shown> =
+        structures.iter().map(|structure| Shown { name: structure.name(), rounds: Vec::new() }).collect();
+    for _ in 0..ROUNDS {
+        for (structure, shown) in structures.iter_mut().zip(&mut shown) {
+            let streamed = streamed_ns(&mut **structure, 0..STREAMED);
+            let isolated = isolated_ns(&mut **structure, STREAMED..STREAMED + ISOLATED);
+            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|at| quantile(&isolated, at));
+            shown.rounds.push([streamed, p50, p99, p999]);
+        }
+    }
+    shown
 }
 
-fn benches<N: Number + StepLite>(
-    criterion: &mut Criterion,
-    family: &str,
-    random: fn(&mut fastrand::Rng) -> N,
-    nth: fn(N, u32) -> N,
-    address: fn(N) -> Address,
-) {
-    for size in SIZES {
-        let ranges = ranges(size, random, nth);
-        let view = view(&ranges);
-        let draft = Draft::new(&view, Timestamp::from_millis(0));
-        // Different values keep rangemap from joining neighbours, as different causes do in the fold.
-        let map: RangeInclusiveMap<N, u64> =
-            ranges.iter().zip(0..).map(|((start, end), value)| (*start..=*end, value)).collect();
-        let mut rng = fastrand::Rng::with_seed(11);
-        // Half of what is asked for is in the list.
-        let member = |rng: &mut fastrand::Rng| ranges[rng.usize(..ranges.len())].0;
-        let asked: Vec<N> =
-            (0..1 << 16).map(|at| if at % 2 == 0 { member(&mut rng) } else { random(&mut rng) }).collect();
-        lookups(criterion, family, size, &draft, &map, &asked, address);
-        publishes(criterion, family, size, draft, &map, &asked, address);
+/// A row for each structure: medians over the rounds, and how often as fast ours is.
+fn print_lookups(title: &str, shown: &[Shown]) {
+    println!("\n| {title} | streamed | ours is | isolated p50 | p99 | p99.9 | ours / theirs |");
+    println!("|---|---|---|---|---|---|---|");
+    let Some(ours) = shown.first() else { return };
+    for structure in shown {
+        let [streamed, p50, p99, p999] =
+            [0, 1, 2, 3].map(|at| median(structure.rounds.iter().filter_map(|round| round.get(at)).copied()));
+        let ratio = |at: usize| {
+            let pairs = ours.rounds.iter().zip(&structure.rounds);
+            median(pairs.filter_map(|(ours, theirs)| Some(ours.get(at)? / theirs.get(at)?)))
+        };
+        println!(
+            "| {} | {streamed:.0} ns | {:.1} × | {p50:.0} ns | {p99:.0} ns | {p999:.0} ns | {:.2} / {:.2} / {:.2} |",
+            structure.name,
+            1.0 / ratio(0),
+            ratio(1),
+            ratio(2),
+            ratio(3)
+        );
     }
 }
 
-fn lookups<N: Number + StepLite>(
-    criterion: &mut Criterion,
-    family: &str,
-    size: usize,
-    draft: &Draft,
-    map: &RangeInclusiveMap<N, u64>,
-    asked: &[N],
-    address: fn(N) -> Address,
-) {
-    let (mut publisher, readers) = Publisher::new();
-    publisher.publish(draft.snapshot(Position::START));
-    let mut reader = readers.reader();
-    let addresses: Vec<Address> = asked.iter().map(|number| address(*number)).collect();
-    let mut group = criterion.benchmark_group(format!("lookup {family}"));
-    group.throughput(Throughput::Elements(LOOKUPS as u64));
-    let mut at = 0;
-    group.bench_function(BenchmarkId::new("portcullis", size), |bencher| {
-        bencher.iter(|| {
-            at = (at + LOOKUPS) % (addresses.len() - LOOKUPS);
-            let Some(snapshot) = reader.snapshot() else { return 0 };
-            let hit = |address: &&Address| snapshot.lookup(**address) == Verdict::Blacklisted;
-            addresses[at..at + LOOKUPS].iter().filter(hit).count()
-        });
-    });
-    group.bench_function(BenchmarkId::new("rangemap", size), |bencher| {
-        bencher.iter(|| {
-            at = (at + LOOKUPS) % (asked.len() - LOOKUPS);
-            asked[at..at + LOOKUPS].iter().filter(|number| map.get(black_box(number)).is_some()).count()
-        });
-    });
-    group.finish();
+fn structures<N: Family>(ranges: &[(N, N)], asked: &[N]) -> Vec<Box<dyn Lookups>> {
+    vec![
+        rivals::ours(&input::view(ranges), asked),
+        rivals::rangemap(ranges, asked),
+        rivals::sorted(ranges, asked),
+        rivals::ip_network_table(ranges, asked),
+        rivals::prefix_trie(ranges, asked),
+    ]
 }
 
-fn publishes<N: Number + StepLite>(
-    criterion: &mut Criterion,
-    family: &str,
-    size: usize,
-    mut draft: Draft,
-    map: &RangeInclusiveMap<N, u64>,
-    asked: &[N],
-    address: fn(N) -> Address,
-) {
-    let (mut publisher, _readers) = Publisher::new();
-    let mut group = criterion.benchmark_group(format!("publish one change {family}"));
-    let mut at = 0;
-    group.bench_function(BenchmarkId::new("portcullis", size), |bencher| {
-        bencher.iter(|| {
-            at = (at + 1) % asked.len();
-            let range = Range::from(address(asked[at]));
-            let effect = if at % 2 == 0 {
-                Effect::Free(range)
-            } else {
-                Effect::Blacklist { range, until: Timestamp::MAX }
-            };
-            draft.apply(&[effect]);
-            publisher.publish(draft.snapshot(Position::new(at as u64)));
-        });
-    });
-    group.sample_size(10);
-    group.bench_function(BenchmarkId::new("rangemap (clone)", size), |bencher| {
-        bencher.iter_batched(|| (), |()| black_box(map.clone()), BatchSize::PerIteration);
-    });
-    group.finish();
+fn lookups() {
+    let ranges = input::mixed(MILLION, u32::random);
+    let asked = input::asked(&ranges, STREAMED + ISOLATED, u32::random);
+    let mut all = structures(&ranges, &asked);
+    all.push(rivals::roaring(&ranges, &asked));
+    print_lookups("1,000,000 ranges, IPv4", &rounds(&mut all));
+    drop(all);
+    let ranges = input::mixed(MILLION, u128::random);
+    let asked = input::asked(&ranges, STREAMED + ISOLATED, u128::random);
+    print_lookups("1,000,000 ranges, IPv6", &rounds(&mut structures(&ranges, &asked)));
+    let within = |rng: &mut fastrand::Rng| ONE_NETWORK | rng.u128(..) >> 32;
+    let ranges = input::mixed(MILLION, within);
+    let asked = input::asked(&ranges, STREAMED + ISOLATED, within);
+    let mut beside_rangemap = structures(&ranges, &asked);
+    beside_rangemap.truncate(3);
+    print_lookups("1,000,000 ranges in one /32, IPv6", &rounds(&mut beside_rangemap));
 }
 
-fn all(criterion: &mut Criterion) {
-    let v4 = |number: u32| Address::from(std::net::IpAddr::V4(Ipv4Addr::from_bits(number)));
-    let v6 = |number: u128| Address::from(std::net::IpAddr::V6(Ipv6Addr::from_bits(number)));
-    benches(criterion, "IPv4", |rng| rng.u32(..), |start, more| start.saturating_add(more), v4);
-    // As in real lists, IPv6 ranges share a few thousand /32s.
-    let random = |rng: &mut fastrand::Rng| {
-        (0x2001_0000_u128 + u128::from(rng.u32(..4096))) << 96 | u128::from(rng.u64(..)) << 32
-    };
-    benches(criterion, "IPv6", random, |start, more| start.saturating_add(u128::from(more)), v6);
+/// Lists that are as awkward as a list can be.
+fn shapes() {
+    let shapes = [
+        ("all odd addresses of a /8", input::odd_addresses()),
+        ("one range in each /16", input::one_in_each_16()),
+        ("everything", vec![(0, u32::MAX)]),
+        ("nothing", vec![]),
+    ];
+    for (title, ranges) in shapes {
+        let asked = input::asked(&ranges, STREAMED + ISOLATED, u32::random);
+        let mut all = vec![
+            rivals::ours(&input::view(&ranges), &asked),
+            rivals::rangemap(&ranges, &asked),
+            rivals::sorted(&ranges, &asked),
+        ];
+        print_lookups(title, &rounds(&mut all));
+    }
 }
 
-criterion_group! {
-    name = snapshot;
-    config = Criterion::default().sample_size(20).warm_up_time(std::time::Duration::from_millis(500)).measurement_time(std::time::Duration::from_secs(1));
-    targets = all
+fn lists(folder: &Path) {
+    fn one<N: Family>(path: &Path) {
+        let ranges = input::list::<N>(path);
+        let asked = input::asked(&ranges, STREAMED + ISOLATED, N::random);
+        if !ranges.is_empty() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let title = format!("{name}, {} ranges, {}", ranges.len(), N::NAME);
+            print_lookups(&title, &rounds(&mut structures(&ranges, &asked)));
+        }
+    }
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .expect("a folder of lists")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension != "md"))
+        .collect();
+    paths.sort();
+    for path in paths {
+        one::<u32>(&path);
+        one::<u128>(&path);
+    }
 }
-criterion_main!(snapshot);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let named = |section: &str| arguments.iter().any(|argument| argument == section);
+    let wanted = |section: &str| arguments.is_empty() || named(section);
+    if wanted("lookups") {
+        lookups();
+    }
+    if wanted("shapes") {
+        shapes();
+    }
+    if wanted("publish") {
+        publishing::publish();
+    }
+    if wanted("wide") {
+        publishing::wide();
+    }
+    if wanted("growth") {
+        publishing::growth();
+    }
+    if named("lists") {
+        lists(Path::new(arguments.last().expect("a folder behind `lists`")));
+    }
+}

@@ -51,6 +51,7 @@ impl Address {
 }
 
 impl From<IpAddr> for Address {
+    #[inline]
     fn from(ip: IpAddr) -> Self {
         Self(ip.to_canonical())
     }

@@ -44,6 +44,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod radix;
+mod toggles;
 mod tree;
 
 use std::net::IpAddr;
@@ -52,8 +54,8 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Cache};
 
+use self::radix::Radix;
 use self::tree::Tree;
-pub use self::tree::Verdict;
 use crate::address::{Address, Ends, Number, Range};
 use crate::record::{Position, Timestamp};
 use crate::view::{Effect, View};
@@ -65,17 +67,37 @@ pub const EXPIRY_SLICE_ROWS: usize = 4096;
 /// must not cost a rebuild with every correction.
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
 
+/// Whether an address is blacklisted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// No range has it.
+    Free,
+    /// A range has it.
+    Blacklisted,
+}
+
+impl Verdict {
+    /// The verdict behind so many toggles.
+    const fn after(self, toggles: usize) -> Self {
+        match (self as usize).wrapping_add(toggles) % 2 {
+            0 => Self::Free,
+            _ => Self::Blacklisted,
+        }
+    }
+}
+
 /// What is blacklisted, at one position and one moment; never changes. Two that follow each other share
 /// everything that did not change between them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    v4: Tree<u32>,
-    v6: Tree<u128>,
+    v4: Radix,
+    v6: Tree,
     position: Position,
 }
 
 impl Snapshot {
     /// Whether the address is blacklisted; O(log n), without a lock or an allocation.
+    #[inline]
     pub fn lookup(&self, address: Address) -> Verdict {
         match address.ip() {
             IpAddr::V4(ip) => self.v4.lookup(ip.to_bits()),
@@ -135,17 +157,20 @@ impl Draft {
     /// The draft that shows a view at a wall-clock time. Walks all rows: for a view that was loaded, and for
     /// a clock that stepped back.
     pub fn new(view: &View, wall_now: Timestamp) -> Self {
-        let blocking = || view.blacklist().rows().filter(|row| row.cause.until() > wall_now);
-        let v4 = blocking().filter_map(|row| match row.range.ends() {
+        let blocking = |family: Range| {
+            let rows = view.blacklist().overlapping(family);
+            rows.filter(|row| row.cause.until() > wall_now).map(|row| row.range.ends())
+        };
+        let v4 = blocking(Range::ALL_IPV4).filter_map(|ends| match ends {
             Ends::V4(start, end) => Some((start, end)),
             Ends::V6(..) => None,
         });
-        let v6 = blocking().filter_map(|row| match row.range.ends() {
+        let v6 = blocking(Range::ALL_IPV6).filter_map(|ends| match ends {
             Ends::V6(start, end) => Some((start, end)),
             Ends::V4(..) => None,
         });
         let snapshot =
-            Snapshot { v4: Tree::from_rising(v4), v6: Tree::from_rising(v6), position: view.position() };
+            Snapshot { v4: Radix::from_rising(v4), v6: Tree::from_rising(v6), position: view.position() };
         Self { snapshot, horizon: wall_now, swept: (wall_now, None) }
     }
 
@@ -269,6 +294,7 @@ pub struct Reader {
 impl Reader {
     /// The newest snapshot; none before the first, which is not the same as an empty blacklist. Several
     /// lookups that must agree with each other use one snapshot.
+    #[inline]
     pub fn snapshot(&mut self) -> Option<&Snapshot> {
         self.cache.load().as_deref()
     }

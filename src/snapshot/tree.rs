@@ -1,375 +1,398 @@
-//! A persistent tree of ranges: an edit copies one path and shares all else with the snapshots before it.
-//!
-//! A leaf holds the addresses at which the verdict *toggles*; an address is blacklisted if the number of
-//! toggles at or below it is odd, or even in a leaf that begins inside a range. No two neighbouring ranges
-//! are ever kept apart, because there is no toggle between them.
+//! The IPv6 half of a snapshot: a persistent B-tree of toggles. An edit copies one path and shares all else
+//! with the snapshots before it.
 //!
 //! ```text
-//! ranges     2–4 and 7–9 of a family 0–9
-//!
-//! address    0   1   2   3   4   5   6   7   8   9
-//! verdict    .   .   #   #   #   .   .   #   #   #
-//! toggles            2           5       7               a range up to the last address has no end
-//!
 //! cut at 5:  leaf, low 0           leaf, low 5
 //!            first Free            first Free            the toggle at 5 becomes the border: the two
 //!            toggles 2             toggles 7             verdicts that meet there are enough
 //! ```
 //!
-//! Above the leaves stand branches: children by rising `low`, each of which speaks of the addresses from its
-//! `low` up to the next one's. A lookup halves its way down, O(log n).
+//! Above the leaves (see `leaf.rs`) stand branches: nodes by rising `low`, each of which speaks of the
+//! addresses from its `low` up to the next one's. A lookup halves its way down, O(log n).
 //!
 //! An edit goes down the one path that it changes, or two for a wide range: what lies between them is
-//! replaced by uniform leaves without being looked at. `Arc::make_mut` copies a node only if a snapshot
-//! shares it, so that the first edit after a publish copies the path and those that follow work in place.
+//! replaced by uniform nodes without being looked at. A branch is copied only if a snapshot shares it, so
+//! that the first edit after a publish copies the path and those that follow change it in place.
 //!
 //! It is a B-tree in that nodes split when they are too large and join when two neighbours are small, and
 //! only the root adds a level. It is none in that a leaf may stand where branches are, where a wide edit made
 //! everything alike: lookups do not care, and paths only get shorter by it.
 //!
-//! Why a tree and not a table of prefixes: one structure serves both families, and its memory follows the
-//! number of ranges, not where they lie.
+//! Why not a radix tree as for IPv4: the ranges of a real list crowd in a few corners of 2^128 addresses. A
+//! tree that halves by what is there is as deep as the list is long, wherever its ranges lie.
 
+mod directory;
+mod leaf;
+
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use self::directory::{Directory, searched, up_to};
+use self::leaf::{LEAF_TOGGLES_MAX, Leaf};
+use super::{Verdict, toggles};
 use crate::address::Number;
 
-/// The most toggles of a leaf: a leaf is copied whole by every edit in it, and a larger one makes the tree
-/// flatter for lookups.
-const LEAF_TOGGLES_MAX: usize = 128;
-/// The most children of a branch: copying one counts a reference on each of them, which is what an edit of
-/// a large tree spends most of its time on.
-const BRANCH_CHILDREN_MAX: usize = 32;
+/// The most nodes of a branch. Copying one, as the first edit after a publish does, counts a reference on each
+/// of them; but with fewer, the tree of a million ranges has one level more, which every lookup pays for.
+const BRANCH_NODES_MAX: usize = 128;
+/// How many buckets the directory of a branch has.
+const BUCKETS: usize = 128;
+/// How many lows a lookup compares, whatever the bucket has.
+const LANES: usize = 4;
+/// How full the nodes of a tree are that is built at once, so that the edits to come do not split them all.
+const LEAF_TOGGLES_BUILT: usize = LEAF_TOGGLES_MAX / 4 * 3;
+const BRANCH_NODES_BUILT: usize = BRANCH_NODES_MAX / 8 * 7;
 
-/// Whether an address is blacklisted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// No range has it.
-    Free,
-    /// A range has it.
-    Blacklisted,
-}
+/// First and last of the addresses that a node or an edit speaks of.
+type Reach = (u128, u128);
 
-impl Verdict {
-    /// The verdict behind so many toggles.
-    const fn after(self, toggles: usize) -> Self {
-        match (self, toggles % 2) {
-            (verdict, 0) => verdict,
-            (Self::Free, _) => Self::Blacklisted,
-            (Self::Blacklisted, _) => Self::Free,
-        }
-    }
-}
-
-/// The ranges of one family. A clone shares all nodes but the root.
+/// The ranges of IPv6. A clone shares all nodes.
 #[derive(Clone, Debug)]
-pub(super) struct Tree<N>(Node<N>);
+pub(super) struct Tree(Node);
 
-/// What is known of the addresses from one child's `low` up to the next one's.
+/// What is known of the addresses from one node's `low` up to the next one's.
 #[derive(Clone, Debug)]
-enum Node<N> {
-    Leaf(Leaf<N>),
-    Branch(Vec<Child<N>>),
+enum Node {
+    Uniform(Verdict),
+    Leaf(Leaf),
+    Branch(Arc<Branch>),
 }
 
+/// Nodes side by side. Where they begin is kept apart from them, because that is all a search looks at.
 #[derive(Clone, Debug)]
-struct Leaf<N> {
-    /// The verdict at the leaf's first address, before any toggle.
-    first: Verdict,
-    /// Where the verdict changes, rising, all above the leaf's first address.
-    toggles: Vec<N>,
+struct Branch {
+    /// Where to look among the highs but the first one: what lies below that is often the whole space that a
+    /// list does not use.
+    directory: Directory<BUCKETS>,
+    /// The upper halves of the lows, which nearly always are enough: a processor compares so much at once.
+    highs: [u64; BRANCH_NODES_MAX],
+    /// Rising; those behind the last node are the highest number.
+    lows: [u128; BRANCH_NODES_MAX],
+    /// What lies behind the last one is never looked at.
+    nodes: [Node; BRANCH_NODES_MAX],
+    /// How many nodes there are.
+    len: usize,
 }
 
+/// A node and the first address that it speaks of. A branch's first child begins where the branch does.
 #[derive(Clone, Debug)]
-struct Child<N> {
-    /// The first address that the node speaks of. A branch's first child begins where the branch does.
-    low: N,
-    node: Arc<Node<N>>,
+struct Child {
+    low: u128,
+    node: Node,
 }
 
-/// First and last of the addresses that a node speaks of.
-type Reach<N> = (N, N);
-
-impl<N: Number> Default for Tree<N> {
+impl Default for Tree {
     fn default() -> Self {
-        Self(Node::uniform(Verdict::Free))
+        Self(Node::Uniform(Verdict::Free))
     }
 }
 
-impl<N: Number> Tree<N> {
+impl Tree {
     /// Builds the tree of ranges that rise, without overlap; O(n). Those that touch become one.
-    pub(super) fn from_rising(ranges: impl IntoIterator<Item = (N, N)>) -> Self {
-        let mut toggles: Vec<N> = Vec::new();
-        for (start, end) in ranges {
-            // The end of the range before is the start of this one: no toggle is left between them.
-            if toggles.last() == Some(&start) {
-                toggles.pop();
-            } else {
-                toggles.push(start);
-            }
-            toggles.extend(end.next());
+    pub(super) fn from_rising(ranges: impl Iterator<Item = Reach>) -> Self {
+        let (first, toggles) = toggles::of_ranges(ranges);
+        let mut children = leaves(first, u128::FIRST, &toggles, LEAF_TOGGLES_BUILT);
+        while children.len() > 1 {
+            children = branches(children, BRANCH_NODES_BUILT);
         }
-        // A toggle at the very first address has nothing below it: it is the first verdict instead.
-        let first = if toggles.first() == Some(&N::FIRST) { Verdict::Blacklisted } else { Verdict::Free };
-        if first == Verdict::Blacklisted {
-            toggles.remove(0);
-        }
-        Self(Node::of(Leaf { first, toggles }))
+        children.pop().map_or_else(Self::default, |root| Self(root.node))
     }
 
     /// Whether the address is blacklisted.
-    pub(super) fn lookup(&self, address: N) -> Verdict {
-        let mut node = &self.0;
+    pub(super) fn lookup(&self, address: u128) -> Verdict {
+        let (mut low, mut node) = (u128::FIRST, &self.0);
         loop {
             match node {
-                Node::Leaf(leaf) => {
-                    return leaf.first.after(leaf.toggles.partition_point(|toggle| *toggle <= address));
+                Node::Branch(branch) => {
+                    let at = branch.find(address);
+                    let (Some(found_low), Some(found)) = (branch.lows.get(at), branch.nodes.get(at)) else {
+                        return Verdict::Free;
+                    };
+                    (low, node) = (*found_low, found);
                 }
-                Node::Branch(children) => match children.get(child_of(children, address)) {
-                    Some(child) => node = &child.node,
-                    None => return Verdict::Free,
-                },
+                Node::Leaf(leaf) => return leaf.lookup(address - low),
+                Node::Uniform(verdict) => return *verdict,
             }
         }
     }
 
     /// Gives every address from `start` to `end` the verdict, whatever they had.
-    pub(super) fn set(&mut self, start: N, end: N, verdict: Verdict) {
-        // A root that has become too large hands back what is too much: the tree gets one level higher.
-        let mut siblings = self.0.set((N::FIRST, N::LAST), (start, end), verdict);
-        if !siblings.is_empty() {
-            let first = std::mem::replace(&mut self.0, Node::Branch(Vec::new()));
-            siblings.insert(0, Child { low: N::FIRST, node: Arc::new(first) });
-            self.0 = Node::Branch(siblings);
+    pub(super) fn set(&mut self, start: u128, end: u128, verdict: Verdict) {
+        let root = std::mem::replace(&mut self.0, Node::Uniform(Verdict::Free));
+        let mut children = root.set((u128::FIRST, u128::LAST), (start, end), verdict);
+        // A root that has become too large comes back as several nodes: the tree gets one level higher.
+        while children.len() > 1 {
+            children = branches(children, BRANCH_NODES_MAX);
         }
-        // A root with one child says nothing that the child does not: the tree gets lower again.
-        while let Node::Branch(children) = &mut self.0
-            && children.len() == 1
-            && let Some(only) = children.pop()
-        {
-            self.0 = Arc::unwrap_or_clone(only.node);
+        if let Some(root) = children.pop() {
+            self.0 = root.node.lowered();
         }
     }
 
-    /// The blacklisted ranges, merged and rising. Toggles come in pairs, of start and of first address behind
-    /// the end; a range that reaches the family's last address has no second one.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = (N, N)> {
-        let mut toggles = Toggles { path: vec![(&self.0, N::FIRST, 0)], verdict: Verdict::Free };
-        std::iter::from_fn(move || {
-            let start = toggles.next()?;
-            let end = toggles.next().and_then(N::previous).unwrap_or(N::LAST);
-            Some((start, end))
-        })
+    /// The blacklisted ranges, merged and rising.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Reach> {
+        let root = (u128::FIRST, &self.0);
+        toggles::ranges(Toggles { rest: vec![root], ready: Vec::new().into_iter(), verdict: Verdict::Free })
     }
 }
 
-/// The child that speaks of the address: the last one that begins at or below it.
-fn child_of<N: Number>(children: &[Child<N>], address: N) -> usize {
-    children.partition_point(|child| child.low <= address).saturating_sub(1)
+/// The nodes that hold these toggles, the first of which begins at `low`: one, or as many as they need with
+/// at most so many in each.
+fn leaves(first: Verdict, low: u128, toggles: &[u128], each_max: usize) -> Vec<Child> {
+    let (mut first, mut low, mut rest) = (first, low, toggles);
+    let mut children = Vec::with_capacity(toggles.len() / each_max + 1);
+    while rest.len() > LEAF_TOGGLES_MAX {
+        let (own, others) = rest.split_at(each_max);
+        children.push(Child { low, node: Node::of(first, low, own) });
+        let Some((border, others)) = others.split_first() else { break };
+        // The toggle at the cut becomes the first verdict of the leaf to the right.
+        (first, low, rest) = (first.after(own.len() + 1), *border, others);
+    }
+    children.push(Child { low, node: Node::of(first, low, rest) });
+    children
 }
 
-impl<N: Number> Node<N> {
-    /// A node that gives all its addresses one verdict.
-    fn uniform(verdict: Verdict) -> Self {
-        Self::Leaf(Leaf { first: verdict, toggles: Vec::new() })
+/// The branches over these children, with at most so many in each.
+fn branches(children: Vec<Child>, each_max: usize) -> Vec<Child> {
+    let (mut branches, mut rest) = (Vec::new(), children.into_iter());
+    while rest.len() > 0 {
+        // What is left for two, when it is too much for one, is shared evenly.
+        let own =
+            if rest.len() <= BRANCH_NODES_MAX { rest.len() } else { each_max.min(rest.len().div_ceil(2)) };
+        branches.push(branch(rest.by_ref().take(own).collect()));
+    }
+    branches
+}
+
+/// The branch over these children, at least one and no more than one may have.
+fn branch(children: Vec<Child>) -> Child {
+    let len = children.len();
+    let mut lows = [u128::LAST; BRANCH_NODES_MAX];
+    let mut nodes = [const { Node::Uniform(Verdict::Free) }; BRANCH_NODES_MAX];
+    for ((low, node), child) in lows.iter_mut().zip(&mut nodes).zip(children) {
+        (*low, *node) = (child.low, child.node);
+    }
+    let highs = lows.map(high);
+    let directory = Directory::of(highs.get(1..len).unwrap_or_default().iter().copied());
+    let [low, ..] = lows;
+    Child { low, node: Node::Branch(Arc::new(Branch { directory, highs, lows, nodes, len })) }
+}
+
+/// The upper half of an address.
+const fn high(address: u128) -> u64 {
+    (address >> u64::BITS) as u64
+}
+
+impl Branch {
+    /// The node that speaks of the address: the last one that begins at or below it. The branch begins at or
+    /// below it.
+    fn find(&self, address: u128) -> usize {
+        let high = high(address);
+        let [_, above @ ..] = &self.highs;
+        let found = up_to::<LANES, _>(above, self.directory.find(high), |low| *low <= high);
+        if self.highs.get(found).is_some_and(|low| *low < high) {
+            return found;
+        }
+        // Where the halves do not tell, the whole numbers do. What lies behind the last node compares with the
+        // highest address.
+        searched(&self.lows, |low| *low <= address).min(self.len).saturating_sub(1)
     }
 
-    /// The node, of any depth, that holds what one oversized leaf does: built from the leaves up. Branches
-    /// are filled by half, so that the edits to come do not split them at once.
-    fn of(mut leaf: Leaf<N>) -> Self {
-        let mut children = vec![];
-        for right in leaf.split() {
-            children.push(Child { low: right.0, node: Arc::new(Self::Leaf(right.1)) });
-        }
-        if children.is_empty() {
-            return Self::Leaf(leaf);
-        }
-        children.insert(0, Child { low: N::FIRST, node: Arc::new(Self::Leaf(leaf)) });
-        while children.len() > BRANCH_CHILDREN_MAX {
-            let branch = |children: &[Child<N>]| {
-                children
-                    .first()
-                    .map(|first| Child { low: first.low, node: Arc::new(Self::Branch(children.to_vec())) })
-            };
-            children = children.chunks(BRANCH_CHILDREN_MAX / 2).filter_map(branch).collect();
-        }
-        Self::Branch(children)
+    /// Sets the part of an edit that lies in these nodes, and hands out what is in their place now.
+    fn edited(
+        &mut self,
+        affected: RangeInclusive<usize>,
+        reach: Reach,
+        edit: Reach,
+        verdict: Verdict,
+    ) -> Vec<Child> {
+        let (first, len) = (*affected.start(), affected.count());
+        // What lies behind the last node's low is as high as can be.
+        let lasts = self.lows.iter().skip(1).take(self.len - 1).map(|low| low - 1).chain([reach.1]);
+        let reaches = self.lows.iter().copied().zip(lasts).skip(first).take(len);
+        let nodes = self.nodes.iter_mut().skip(first);
+        let set = |(node, reach): (&mut Node, Reach)| {
+            std::mem::replace(node, Node::Uniform(verdict)).set(reach, edit, verdict)
+        };
+        nodes.zip(reaches).flat_map(set).collect()
     }
 
-    /// Sets what lies in both reaches; returns the siblings that this node's new content needs to its right,
-    /// for the branch above to take in.
-    fn set(&mut self, reach: Reach<N>, edit: Reach<N>, verdict: Verdict) -> Vec<Child<N>> {
-        if edit.0 <= reach.0 && reach.1 <= edit.1 {
-            *self = Self::uniform(verdict);
-            return Vec::new();
+    /// Puts a node in that place, if there need be no more or fewer nodes for it.
+    fn put(&mut self, at: usize, child: Child) -> Result<(), Child> {
+        let below = at.checked_sub(1).and_then(|below| self.nodes.get(below));
+        let above = self.nodes.get(at + 1).filter(|_| at + 1 < self.len);
+        if below.into_iter().chain(above).any(|neighbour| neighbour.joins(&child.node)) {
+            return Err(child);
+        }
+        match self.nodes.get_mut(at) {
+            Some(node) => *node = child.node,
+            None => return Err(child),
+        }
+        Ok(())
+    }
+
+    fn children(self) -> Vec<Child> {
+        self.lows.into_iter().zip(self.nodes).take(self.len).map(|(low, node)| Child { low, node }).collect()
+    }
+}
+
+impl Node {
+    /// The node of these toggles, at most [`LEAF_TOGGLES_MAX`].
+    fn of(first: Verdict, low: u128, toggles: &[u128]) -> Self {
+        if toggles.is_empty() { Self::Uniform(first) } else { Self::Leaf(Leaf::of(first, low, toggles)) }
+    }
+
+    /// The node after an edit of what lies in both reaches: one, or several side by side if it got too large
+    /// for one.
+    fn set(self, reach: Reach, edit: Reach, verdict: Verdict) -> Vec<Child> {
+        let low = reach.0;
+        if edit.0 <= low && reach.1 <= edit.1 {
+            return vec![Child { low, node: Self::Uniform(verdict) }];
         }
         match self {
-            Self::Leaf(leaf) => {
-                leaf.set(reach, edit, verdict);
-                let child = |(low, leaf)| Child { low, node: Arc::new(Self::Leaf(leaf)) };
-                leaf.split().into_iter().map(child).collect()
+            Self::Branch(mut branch) => {
+                let own = Arc::make_mut(&mut branch);
+                let (first, last) = (own.find(edit.0.max(low)), own.find(edit.1));
+                let mut edited = own.edited(first..=last, reach, edit, verdict);
+                // Nearly all edits are small, and change one leaf.
+                if first == last && edited.len() == 1 {
+                    match edited.pop().map(|only| own.put(first, only)) {
+                        Some(Err(only)) => edited.push(only),
+                        _ => return vec![Child { low, node: Self::Branch(branch) }],
+                    }
+                }
+                let mut children = Arc::unwrap_or_clone(branch).children();
+                put_joined(&mut children, first..=last, edited);
+                branches(children, BRANCH_NODES_MAX)
             }
-            Self::Branch(children) => {
-                set_in_children(children, reach, edit, verdict);
-                split_children(children)
+            leaf => {
+                let (first, mut toggles) = leaf.unpacked(low);
+                let first = set_in_toggles(first, &mut toggles, reach, edit, verdict);
+                leaves(first, low, &toggles, LEAF_TOGGLES_MAX / 2)
             }
         }
     }
-}
 
-/// Sets the part of an edit that lies in a branch's reach, child by child, and joins what became small.
-///
-/// Only the children that the edit meets, and one neighbour on each side, are looked at; all others move over
-/// as they are.
-fn set_in_children<N: Number>(
-    children: &mut Vec<Child<N>>,
-    reach: Reach<N>,
-    edit: Reach<N>,
-    verdict: Verdict,
-) {
-    let (first, last) = (child_of(children, edit.0), child_of(children, edit.1));
-    let above = children.get(last + 1).map(|child| child.low);
-    let mut edited: Vec<Child<N>> = Vec::with_capacity(last - first + 2);
-    let tail = children.split_off((last + 1).min(children.len()));
-    let mut affected = children.split_off(first).into_iter().peekable();
-    while let Some(mut child) = affected.next() {
-        let next_low = affected.peek().map(|next| next.low).or(above);
-        let child_reach = (child.low, next_low.and_then(N::previous).unwrap_or(reach.1));
-        let covered = edit.0 <= child_reach.0 && child_reach.1 <= edit.1;
-        let siblings = if covered {
-            // A child that is replaced whole must not be copied first.
-            child.node = Arc::new(Node::uniform(verdict));
-            Vec::new()
-        } else {
-            Arc::make_mut(&mut child.node).set(child_reach, edit, verdict)
+    /// A root without the branches that have one node only: they say nothing that it does not.
+    fn lowered(self) -> Self {
+        match self {
+            Self::Branch(branch) if branch.len == 1 => {
+                let [only, ..] = Arc::unwrap_or_clone(branch).nodes;
+                only.lowered()
+            }
+            node => node,
+        }
+    }
+
+    /// First verdict and toggles of a node without nodes below it.
+    fn unpacked(&self, low: u128) -> (Verdict, Vec<u128>) {
+        match self {
+            Self::Uniform(verdict) => (*verdict, Vec::new()),
+            Self::Leaf(leaf) => (leaf.first(), leaf.toggles(low).collect()),
+            Self::Branch(_) => (Verdict::Free, Vec::new()),
+        }
+    }
+
+    /// Whether two neighbours are so small that they are joined: together half of what makes a node split, so
+    /// that edits which come and go around one size do not split and join the same nodes again and again.
+    fn joins(&self, other: &Self) -> bool {
+        let toggles = |node: &Self| match node {
+            Self::Uniform(_) => Some(0),
+            Self::Leaf(leaf) => Some(leaf.len()),
+            Self::Branch(_) => None,
         };
-        push_merged(&mut edited, child);
-        siblings.into_iter().for_each(|sibling| push_merged(&mut edited, sibling));
+        match (self, other) {
+            (Self::Branch(a), Self::Branch(b)) => a.len + b.len <= BRANCH_NODES_MAX / 2,
+            (a, b) => toggles(a).zip(toggles(b)).is_some_and(|(a, b)| a + b < LEAF_TOGGLES_MAX / 2),
+        }
     }
-    // The neighbours on both sides take part in merging, so that small leaves never pile up.
-    edited.into_iter().for_each(|child| push_merged(children, child));
-    let mut tail = tail.into_iter();
-    tail.by_ref().take(1).for_each(|child| push_merged(children, child));
-    children.extend(tail);
 }
 
-/// Appends a child, or joins it to the last one if both together are small.
+/// Puts what was edited in the place of what was there, and joins what became small.
 ///
-/// Small is half of what makes a node split, so that edits which come and go around one size do not split and
-/// join the same nodes again and again.
-fn push_merged<N: Number>(children: &mut Vec<Child<N>>, child: Child<N>) {
-    let Some(last) = children.last_mut() else { return children.push(child) };
-    match (&*last.node, &*child.node) {
-        (Node::Leaf(a), Node::Leaf(b)) if a.toggles.len() + b.toggles.len() < LEAF_TOGGLES_MAX / 2 => {
-            let mut joined = a.clone();
-            joined.append(child.low, b);
-            last.node = Arc::new(Node::Leaf(joined));
+/// The neighbours on both sides take part, so that small nodes never pile up; all others move over as they
+/// are.
+fn put_joined(children: &mut Vec<Child>, place: RangeInclusive<usize>, edited: Vec<Child>) {
+    let mut above = children.split_off((place.end() + 1).min(children.len())).into_iter();
+    children.truncate(*place.start());
+    for child in edited.into_iter().chain(above.by_ref().take(1)) {
+        match children.last_mut() {
+            Some(last) if last.node.joins(&child.node) => *last = joined(last, &child),
+            _ => children.push(child),
         }
-        (Node::Branch(a), Node::Branch(b)) if a.len() + b.len() <= BRANCH_CHILDREN_MAX / 2 => {
-            last.node = Arc::new(Node::Branch([a.as_slice(), b.as_slice()].concat()));
-        }
-        _ => children.push(child),
     }
+    children.extend(above);
 }
 
-/// Cuts off what a branch has too much, as siblings to its right, each half full.
-fn split_children<N: Number>(children: &mut Vec<Child<N>>) -> Vec<Child<N>> {
-    let mut siblings = Vec::new();
-    while children.len() > BRANCH_CHILDREN_MAX {
-        let right = children.split_off(children.len() - BRANCH_CHILDREN_MAX / 2);
-        if let Some(low) = right.first().map(|child| child.low) {
-            siblings.insert(0, Child { low, node: Arc::new(Node::Branch(right)) });
-        }
+/// Two neighbours that are joined as one. The border between two leaves becomes a toggle again if the verdict
+/// changes there.
+fn joined(left: &Child, right: &Child) -> Child {
+    if let (Node::Branch(a), Node::Branch(b)) = (&left.node, &right.node) {
+        let all = [&**a, &**b].into_iter().cloned().flat_map(Branch::children).collect();
+        return branch(all);
     }
-    siblings
+    let (first, mut toggles) = left.node.unpacked(left.low);
+    let (right_first, right_toggles) = right.node.unpacked(right.low);
+    toggles.extend((first.after(toggles.len()) != right_first).then_some(right.low));
+    toggles.extend(right_toggles);
+    Child { low: left.low, node: Node::of(first, left.low, &toggles) }
 }
 
-impl<N: Number> Leaf<N> {
-    /// The verdict at the leaf's last address.
-    fn last(&self) -> Verdict {
-        self.first.after(self.toggles.len())
-    }
-
-    /// Sets what lies in both reaches: takes out the toggles from its start to right behind its end, and puts
-    /// one back at either border where the verdict still changes. Those two are all that can be needed.
-    fn set(&mut self, reach: Reach<N>, edit: Reach<N>, verdict: Verdict) {
-        let (start, end) = (edit.0.max(reach.0), edit.1.min(reach.1));
-        let below = self.toggles.partition_point(|toggle| *toggle < start);
-        let up_to_end = self.toggles.partition_point(|toggle| *toggle <= end);
-        // A toggle right behind the end is taken along: whether it stays depends on the new verdict.
-        let behind = end.next().filter(|behind| *behind <= reach.1);
-        let taken =
-            up_to_end + usize::from(behind.is_some() && self.toggles.get(up_to_end) == behind.as_ref());
-        // The verdicts of the addresses right below and right above what is set, as they were and will be.
-        let before = self.first.after(below);
-        let after = self.first.after(taken);
-        let mut new = Vec::with_capacity(2);
-        if start == reach.0 {
-            // The border to the leaf below holds no toggle: its last and our first verdict say it all.
-            self.first = verdict;
-        } else if before != verdict {
-            new.push(start);
-        }
-        new.extend(behind.filter(|_| after != verdict));
-        self.toggles.splice(below..taken, new);
-    }
-
-    /// Takes in the leaf to the right, which begins at `low`. The border between the two becomes a toggle
-    /// again if the verdict changes there.
-    fn append(&mut self, low: N, right: &Self) {
-        if self.last() != right.first {
-            self.toggles.push(low);
-        }
-        self.toggles.extend_from_slice(&right.toggles);
-    }
-
-    /// Cuts off what is too much, as leaves to the right with the addresses where they begin.
-    fn split(&mut self) -> Vec<(N, Self)> {
-        let mut right = Vec::new();
-        while self.toggles.len() > LEAF_TOGGLES_MAX {
-            let cut = self.toggles.len() - LEAF_TOGGLES_MAX / 2;
-            let tail = self.toggles.split_off(cut);
-            let Some((low, toggles)) = tail.split_first() else { break };
-            // The toggle at the cut becomes the right leaf's first verdict.
-            right.push((*low, Self { first: self.first.after(cut + 1), toggles: toggles.to_vec() }));
-        }
-        right.reverse();
-        right
-    }
+/// Sets what lies in both reaches, and returns the verdict at the first address of these toggles: takes out
+/// those from its start to right behind its end, and puts one back at either border where the verdict still
+/// changes. Those two are all that can be needed.
+fn set_in_toggles(
+    first: Verdict,
+    toggles: &mut Vec<u128>,
+    reach: Reach,
+    edit: Reach,
+    verdict: Verdict,
+) -> Verdict {
+    let (start, end) = (edit.0.max(reach.0), edit.1.min(reach.1));
+    let below = toggles.partition_point(|toggle| *toggle < start);
+    // A toggle right behind the end is taken along: whether it stays depends on the new verdict.
+    let behind = end.next().filter(|behind| *behind <= reach.1);
+    let taken = toggles.partition_point(|toggle| *toggle <= behind.unwrap_or(end));
+    // The verdicts of the addresses right below and right above what is set, as they were and will be.
+    let (before, after) = (first.after(below), first.after(taken));
+    // The border to the node below holds no toggle: its last and our first verdict say it all.
+    let opening = (start != reach.0 && before != verdict).then_some(start);
+    let closing = behind.filter(|_| after != verdict);
+    toggles.splice(below..taken, opening.into_iter().chain(closing));
+    if start == reach.0 { verdict } else { first }
 }
 
-/// Walks all toggles of a tree, with those at leaf borders that no leaf holds.
-struct Toggles<'a, N> {
-    /// The nodes on the way down, each with its `low` and the next step to take in it.
-    path: Vec<(&'a Node<N>, N, usize)>,
-    /// The verdict behind the last toggle: what is no change from it is a border, and no toggle.
+/// Walks all toggles of a tree, with those at the borders of nodes that no node holds.
+struct Toggles<'a> {
+    /// What is left to walk, the next one last.
+    rest: Vec<(u128, &'a Node)>,
+    /// What was walked last, not handed out yet.
+    ready: std::vec::IntoIter<u128>,
+    /// The verdict behind the toggles that are ready: what is no change from it is a border, and no toggle.
     verdict: Verdict,
 }
 
-impl<N: Number> Toggles<'_, N> {
-    fn next(&mut self) -> Option<N> {
-        while let Some((node, low, at)) = self.path.pop() {
-            match node {
-                Node::Branch(children) => {
-                    if let Some(child) = children.get(at) {
-                        self.path.push((node, low, at + 1));
-                        self.path.push((&child.node, child.low, 0));
-                    }
-                }
-                Node::Leaf(leaf) => {
-                    // Step 0 is the leaf's border, step n its n-th toggle.
-                    let verdict = leaf.first.after(at);
-                    let toggle = at.checked_sub(1).map_or(Some(low), |at| leaf.toggles.get(at).copied());
-                    let Some(toggle) = toggle else { continue };
-                    self.path.push((node, low, at + 1));
-                    if verdict != self.verdict {
-                        self.verdict = verdict;
-                        return Some(toggle);
-                    }
-                }
+impl Iterator for Toggles<'_> {
+    type Item = u128;
+
+    fn next(&mut self) -> Option<u128> {
+        loop {
+            if let Some(toggle) = self.ready.next() {
+                return Some(toggle);
             }
+            let (low, node) = self.rest.pop()?;
+            if let Node::Branch(branch) = node {
+                let children = branch.lows.iter().copied().zip(&branch.nodes).take(branch.len);
+                self.rest.extend(children.rev());
+                continue;
+            }
+            let (first, mut toggles) = node.unpacked(low);
+            if first != self.verdict {
+                toggles.insert(0, low);
+            }
+            self.verdict = self.verdict.after(toggles.len());
+            self.ready = toggles.into_iter();
         }
-        None
     }
 }
 
@@ -382,42 +405,52 @@ mod tests {
     const CELLS: usize = 2_000;
 
     /// Two stretches of addresses, at both ends of the family, so that edges are hit often.
-    fn address(cell: usize) -> u32 {
-        let cell = u32::try_from(cell).expect("a small number");
-        if cell < 1_000 { cell } else { u32::MAX - (1_999 - cell) }
+    fn address(cell: usize) -> u128 {
+        let cell = cell as u128;
+        if cell < 1_000 { cell } else { u128::MAX - (1_999 - cell) }
     }
 
-    fn check(tree: &Tree<u32>, cells: &[bool]) {
+    fn check(tree: &Tree, cells: &[bool]) {
         for (cell, blacklisted) in cells.iter().enumerate() {
             let expected = if *blacklisted { Verdict::Blacklisted } else { Verdict::Free };
             assert_eq!(tree.lookup(address(cell)), expected, "{cell}");
         }
         let ranges: Vec<_> = tree.ranges().collect();
-        let apart = |pair: &[(u32, u32)]| pair[0].1 < pair[1].0 - 1;
+        let apart = |pair: &[Reach]| pair[0].1 < pair[1].0 - 1;
         assert!(ranges.windows(2).all(apart), "neighbours are merged");
-        let count: u64 = ranges.iter().map(|(start, end)| u64::from(end - start) + 1).sum();
-        let middle = if tree.lookup(1 << 31) == Verdict::Blacklisted { (1 << 32) - CELLS as u64 } else { 0 };
-        assert_eq!(count, cells.iter().filter(|cell| **cell).count() as u64 + middle);
+        // A range in the middle reaches into both stretches, or none does: only ends are compared.
+        let blacklisted =
+            |cell: &usize| ranges.iter().any(|range| (range.0..=range.1).contains(&address(*cell)));
+        let counted: Vec<bool> = (0..CELLS).map(|cell| blacklisted(&cell)).collect();
+        assert_eq!(counted, cells);
         let rebuilt = Tree::from_rising(ranges.iter().copied());
         assert!(rebuilt.ranges().eq(ranges));
         [tree, &rebuilt].into_iter().for_each(|tree| check_sizes(&tree.0));
     }
 
-    /// No node is larger than what an edit may copy.
-    fn check_sizes<N>(node: &Node<N>) {
+    /// No node is larger than what an edit may copy, and none is a branch without need.
+    fn check_sizes(node: &Node) {
         match node {
-            Node::Leaf(leaf) => assert!(leaf.toggles.len() <= LEAF_TOGGLES_MAX),
-            Node::Branch(children) => {
-                assert!((2..=BRANCH_CHILDREN_MAX).contains(&children.len()), "{}", children.len());
-                children.iter().for_each(|child| check_sizes(&child.node));
+            Node::Uniform(_) => {}
+            Node::Leaf(leaf) => assert!((1..=LEAF_TOGGLES_MAX).contains(&leaf.len()), "{}", leaf.len()),
+            Node::Branch(branch) => {
+                assert!((2..=BRANCH_NODES_MAX).contains(&branch.len), "{}", branch.len);
+                branch.nodes.iter().take(branch.len).for_each(check_sizes);
             }
         }
     }
 
-    fn nodes<N>(node: &Node<N>) -> usize {
+    fn nodes(node: &Node) -> usize {
         match node {
-            Node::Leaf(_) => 1,
-            Node::Branch(children) => 1 + children.iter().map(|child| nodes(&child.node)).sum::<usize>(),
+            Node::Branch(branch) => 1 + branch.nodes.iter().take(branch.len).map(nodes).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    fn depth(node: &Node) -> usize {
+        match node {
+            Node::Branch(branch) => 1 + branch.nodes.iter().take(branch.len).map(depth).max().unwrap_or(0),
+            _ => 1,
         }
     }
 
@@ -428,7 +461,7 @@ mod tests {
         fn a_tree_equals_a_flag_for_each_address(
             edits in prop::collection::vec((0..CELLS, prop_oneof![9 => 0..3_usize, 1 => 0..CELLS], any::<bool>()), 1..1_500),
         ) {
-            let (mut tree, mut cells) = (Tree::<u32>::default(), vec![false; CELLS]);
+            let (mut tree, mut cells) = (Tree::default(), vec![false; CELLS]);
             let mut kept = Vec::new();
             for (at, (first, more, blacklisted)) in edits.iter().enumerate() {
                 let last = (first + more).min(CELLS - 1);
@@ -444,18 +477,21 @@ mod tests {
         }
     }
 
+    fn spread(at: u128) -> u128 {
+        at.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
     #[test]
     fn a_large_tree_stays_shallow_and_shrinks_again() {
-        let mut tree = Tree::<u128>::default();
-        for at in 0..50_000_u128 {
-            let start = at.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-            tree.set(start, start, Verdict::Blacklisted);
-        }
+        let mut tree = Tree::default();
+        (0..50_000).map(spread).for_each(|start| tree.set(start, start, Verdict::Blacklisted));
         assert_eq!(tree.ranges().count(), 50_000);
         let rebuilt = Tree::from_rising(tree.ranges());
         for tree in [&tree, &rebuilt] {
-            assert!(depth(&tree.0) <= 6, "{}", depth(&tree.0));
+            assert!(depth(&tree.0) <= 5, "{}", depth(&tree.0));
             check_sizes(&tree.0);
+            assert!((0..50_000).all(|at| tree.lookup(spread(at)) == Verdict::Blacklisted));
+            assert!((0..50_000).all(|at| tree.lookup(spread(at) + 1) == Verdict::Free));
         }
         tree.set(0, u128::MAX, Verdict::Free);
         assert_eq!((tree.ranges().count(), depth(&tree.0)), (0, 1));
@@ -463,19 +499,11 @@ mod tests {
 
     #[test]
     fn small_nodes_are_joined_when_ranges_go_one_by_one() {
-        let mut tree = Tree::<u32>::default();
-        let address = |at: u32| at.wrapping_mul(0x9e37_79b9);
-        (0..50_000).for_each(|at| tree.set(address(at), address(at), Verdict::Blacklisted));
+        let mut tree = Tree::default();
+        (0..50_000).map(spread).for_each(|start| tree.set(start, start, Verdict::Blacklisted));
         let full = nodes(&tree.0);
-        (10..50_000).for_each(|at| tree.set(address(at), address(at), Verdict::Free));
+        (10..50_000).map(spread).for_each(|start| tree.set(start, start, Verdict::Free));
         assert_eq!(tree.ranges().count(), 10);
         assert!(full > 500 && nodes(&tree.0) < 20, "{} of {full}", nodes(&tree.0));
-    }
-
-    fn depth<N>(node: &Node<N>) -> usize {
-        match node {
-            Node::Leaf(_) => 1,
-            Node::Branch(children) => 1 + children.iter().map(|child| depth(&child.node)).max().unwrap_or(0),
-        }
     }
 }
