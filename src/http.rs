@@ -36,6 +36,7 @@ pub mod codes;
 mod connection;
 mod group;
 pub mod guard;
+pub mod handler;
 mod health;
 mod listen;
 mod lookup;

@@ -11,14 +11,13 @@ use std::fmt;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT, HeaderValue};
 use hyper::http::request::Parts;
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, BLACKLISTED, Body, JSON, PLAIN, Problem, answer, at_position};
-use super::request::{self, BODY_BYTES_MAX, Parameters, percent_decoded};
+use super::request::{self, BODY_BYTES_MAX, Incoming, Parameters, percent_decoded};
 use super::sidecar::Sidecar;
 use super::{Kind, codes};
 use crate::address::Address;
@@ -106,7 +105,7 @@ fn not_utf8() -> Problem {
 pub(super) async fn check_batch(
     sidecar: &Sidecar,
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut impl Incoming,
 ) -> Result<Answer, Problem> {
     Parameters::parse(head, &[])?;
     let (addresses_max, bytes_max) = match sidecar.kind {

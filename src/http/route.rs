@@ -6,14 +6,14 @@
 //!
 //! Every answer, a refusal too, leaves through [`Worker::answer`].
 
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 
 use super::answer::{Answer, Problem};
+use super::codes;
 use super::guard::{self, Peer};
+use super::request::{self, Incoming};
 use super::worker::{Answers, Worker};
-use super::{codes, request};
 
 /// The longest request target, in bytes; above it the answer is 414, and the connection ends.
 pub const TARGET_BYTES_MAX: usize = 2 * 1024;
@@ -24,7 +24,7 @@ pub const HEADER_FIELDS_MAX: usize = 32;
 
 impl Worker {
     /// Answers one request. There is no error: whatever goes wrong is an answer, too.
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+    pub(super) async fn answer(&self, request: Request<impl Incoming>, peer: Peer) -> Answer {
         let (head, mut body) = request.into_parts();
         let answer = match self.route(&head, &mut body, peer).await {
             Ok(answer) => answer,
@@ -43,7 +43,7 @@ impl Worker {
     }
 
     /// Asks the questions that hold for every path, then whoever has the path.
-    async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Result<Answer, Problem> {
+    async fn route(&self, head: &Parts, body: &mut impl Incoming, peer: Peer) -> Result<Answer, Problem> {
         check_size(head)?;
         // Probes name whatever host they were configured with, and learn nothing that is secret.
         if !matches!(head.uri.path(), "/healthz" | "/readyz") {

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::Method;
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 
 use super::admin::Acknowledged;
 use super::answer::{AGE_MS, Answer, POSITION, Problem};
 use super::guard::Peer;
 use super::ranges::Exports;
-use super::request::Bodies;
+use super::request::{Bodies, Incoming};
 use super::worker::Drain;
 use super::{App, Kind, admin, health, lookup, ranges};
 use crate::snapshot::{Reader, Snapshot};
@@ -103,7 +102,7 @@ impl Sidecar {
     pub(super) async fn route(
         &self,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut impl Incoming,
         peer: Peer,
     ) -> Result<Answer, Problem> {
         let route = Route::find(head.uri.path(), self.kind).ok_or_else(not_found)?;

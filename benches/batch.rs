@@ -1,0 +1,193 @@
+//! What a batch costs an address, and what it costs those who ask beside it.
+//!
+//! The first table is the handler alone, without a socket: a request with 4,096 addresses in, the bytes of the
+//! answer out, over a million ranges of each family. Beside it stands what it can't do without: reading the
+//! same texts with std's parser, and the lookups of addresses that are already read.
+//!
+//! `cargo bench --bench batch`
+
+#![allow(clippy::print_stdout, reason = "the tables are what a bench is for")]
+
+use std::collections::BTreeSet;
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use portcullis::address::{Address, Number};
+use portcullis::http::App;
+use portcullis::http::guard::Token;
+use portcullis::http::handler::Handler;
+use portcullis::log::memory::MemoryLog;
+use portcullis::record::{Offset, Position, Timestamp};
+use portcullis::served::Served;
+use portcullis::snapshot::{Draft, Publisher, Snapshot, Verdict};
+use portcullis::status::Status;
+use portcullis::table::{Cause, Row};
+use portcullis::view::View;
+use tokio::sync::watch;
+
+const RANGES: usize = 1_000_000;
+const ADDRESSES: usize = 4096;
+/// How many batches there are of each kind, so that none finds what it asks for in the caches.
+const BATCHES: usize = 16;
+const ROUNDS: usize = 12;
+
+/// A family's addresses as real lists have them, and those that are asked for: half of them in the list.
+struct Family<N> {
+    starts: BTreeSet<N>,
+    random: fn(&mut fastrand::Rng) -> N,
+}
+
+impl<N: Number> Family<N> {
+    fn new(random: fn(&mut fastrand::Rng) -> N) -> Self {
+        let mut rng = fastrand::Rng::with_seed(7);
+        Self { starts: std::iter::repeat_with(|| random(&mut rng)).take(RANGES).collect(), random }
+    }
+
+    /// Single addresses: how wide a range is makes no difference to a lookup.
+    fn rows(&self) -> impl Iterator<Item = Row> {
+        let cause = Cause { command: Offset::new(0), expires_at: None };
+        self.starts.iter().map(move |start| Row { range: start.range(*start), cause })
+    }
+
+    fn asked(&self) -> Vec<IpAddr> {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let mut members: Vec<N> = self.starts.iter().copied().collect();
+        rng.shuffle(&mut members);
+        let pairs = members.into_iter().take(BATCHES * ADDRESSES / 2);
+        pairs.flat_map(|member| [member.ip(), (self.random)(&mut rng).ip()]).collect()
+    }
+}
+
+/// What a sidecar answers from, with a list that nobody changes.
+struct Sidecar {
+    app: App,
+    snapshot: Arc<Snapshot>,
+    _publisher: Publisher,
+}
+
+impl Sidecar {
+    fn new(directory: &Path, rows: impl Iterator<Item = Row>) -> Self {
+        let view = View::from_rows(rows, Position::new(1), None, BTreeSet::new());
+        let snapshot = Draft::new(&view, Timestamp::from_millis(0)).snapshot(view.position());
+        let (mut publisher, readers) = Publisher::new();
+        publisher.publish(Arc::clone(&snapshot));
+        let status = Arc::new(Status::new(Instant::now()));
+        status.set_proven(Instant::now());
+        let app = App {
+            readers,
+            status,
+            served: Arc::new(Served::default()),
+            sink: Arc::new(MemoryLog::default().command_sink(|| Timestamp::from_millis(0))),
+            published: watch::channel(Position::new(1)).1,
+            token: Token::load_or_create(directory).expect("a token"),
+            version: "bench",
+        };
+        Self { app, snapshot, _publisher: publisher }
+    }
+}
+
+/// One way to ask for addresses.
+struct Case {
+    name: &'static str,
+    addresses: Vec<Vec<Address>>,
+    texts: Vec<Vec<String>>,
+    bodies: Vec<Bytes>,
+}
+
+impl Case {
+    fn new(name: &'static str, asked: &[IpAddr], body: fn(&[String]) -> String) -> Self {
+        let texts: Vec<Vec<String>> =
+            asked.chunks(ADDRESSES).map(|batch| batch.iter().map(IpAddr::to_string).collect()).collect();
+        let bodies = texts.iter().map(|texts| body(texts).into()).collect();
+        let addresses =
+            asked.chunks(ADDRESSES).map(|batch| batch.iter().copied().map(Address::from).collect());
+        Self { name, addresses: addresses.collect(), texts, bodies }
+    }
+
+    /// The whole: requests in, bytes out.
+    async fn answers(&self, handler: &Handler) {
+        for body in &self.bodies {
+            let request =
+                Request::builder().method(Method::POST).uri("/v1/check").header("Host", "localhost");
+            let request = request.body(Full::new(body.clone())).expect("a request");
+            let answer = handler.answer(request).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            let Ok(bytes) = answer.into_body().collect().await else { return };
+            black_box(bytes.to_bytes());
+        }
+    }
+
+    fn parses(&self) {
+        for text in self.texts.iter().flatten() {
+            black_box(text.parse::<IpAddr>().is_ok());
+        }
+    }
+
+    fn lookups(&self, snapshot: &Snapshot) -> usize {
+        let hit = |address: &&Address| snapshot.lookup(**address) == Verdict::Blacklisted;
+        self.addresses.iter().flatten().filter(hit).count()
+    }
+}
+
+fn lines(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("{text}\n")).collect()
+}
+
+fn array(texts: &[String]) -> String {
+    serde_json::to_string(texts).expect("texts are JSON")
+}
+
+/// The middle one of several times, for each address.
+fn median_ns(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    let middle = times.get(times.len() / 2).copied().unwrap_or_default();
+    middle.as_nanos() as f64 / (BATCHES * ADDRESSES) as f64
+}
+
+fn timed(times: &mut Vec<Duration>, work: impl FnOnce()) {
+    let began = Instant::now();
+    work();
+    times.push(began.elapsed());
+}
+
+/// The first table. What is compared takes turns, so that a slow moment of the machine meets all of it.
+fn costs(sidecar: &Sidecar, cases: &[Case]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let handler = Handler::new(sidecar.app.clone());
+    println!("| ns an address, {ADDRESSES} a batch, {RANGES} ranges | handler | std's parser | lookup |");
+    println!("|---|---|---|---|");
+    for case in cases {
+        let [mut answers, mut parses, mut lookups] = [const { Vec::new() }; 3];
+        for _ in 0..ROUNDS {
+            timed(&mut answers, || runtime.block_on(case.answers(&handler)));
+            timed(&mut parses, || case.parses());
+            timed(&mut lookups, || {
+                black_box(case.lookups(&sidecar.snapshot));
+            });
+        }
+        let [answers, parses, lookups] = [answers, parses, lookups].map(|mut times| median_ns(&mut times));
+        println!("| {} | {answers:.0} | {parses:.0} | {lookups:.0} |", case.name);
+    }
+}
+
+fn main() {
+    let v4 = Family::new(|rng| rng.u32(..));
+    // As in real lists, IPv6 ranges share a few thousand /32s.
+    let v6 = Family::new(|rng| (0x2001_0000_u128 + u128::from(rng.u32(..4096))) << 96 | rng.u128(..) >> 32);
+    let directory = tempfile::tempdir().expect("a folder");
+    let sidecar = Sidecar::new(directory.path(), v4.rows().chain(v6.rows()));
+    let (asked_v4, asked_v6) = (v4.asked(), v6.asked());
+    let cases = [
+        Case::new("IPv4, lines", &asked_v4, lines),
+        Case::new("IPv4, JSON", &asked_v4, array),
+        Case::new("IPv6, lines", &asked_v6, lines),
+        Case::new("IPv6, JSON", &asked_v6, array),
+    ];
+    costs(&sidecar, &cases);
+}
