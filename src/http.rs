@@ -31,6 +31,7 @@
 
 mod admin;
 mod answer;
+mod batch;
 pub mod client;
 pub mod codes;
 mod connection;
@@ -47,6 +48,7 @@ pub mod request;
 mod route;
 pub mod settings;
 mod sidecar;
+mod verdict;
 mod worker;
 
 use std::io;
@@ -60,9 +62,9 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::admin::{APPEND_MAX, GROUP_COMMANDS_MAX, SETTLE_MAX, WAIT_DEFAULT, WAIT_MAX};
 pub use self::answer::exact;
+pub use self::batch::{ADMIN_BATCH_ADDRESSES_MAX, LOOKUP_BATCH_ADDRESSES_MAX, LOOKUP_BODY_BYTES_MAX};
 use self::guard::{Hosts, Token};
 use self::listen::{Listener, Rights};
-pub use self::lookup::{ADMIN_BATCH_ADDRESSES_MAX, LOOKUP_BATCH_ADDRESSES_MAX, LOOKUP_BODY_BYTES_MAX};
 pub use self::ranges::EXPORT_MAX;
 pub use self::route::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 use self::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};

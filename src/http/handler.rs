@@ -7,6 +7,7 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::Body;
@@ -37,9 +38,9 @@ impl Handler {
         request: Request<B>,
     ) -> Response<impl Body<Data = Bytes, Error: Error> + use<B>>
     where
-        B: Body<Data = Bytes, Error: Error> + Unpin,
+        B: Body<Data = Bytes, Error: Error> + Unpin + 'static,
     {
-        self.0.answer(request, PEER).await
+        self.0.answer(request, PEER, Instant::now()).await
     }
 
     /// Serves one connection until it ends, within the limits of the listener.

@@ -187,6 +187,11 @@ async fn collect(
             continue;
         };
         received.extend(&data, bytes_max)?;
+        if body.is_end_stream() {
+            break;
+        }
+        // A client that sends faster than we read must not keep the thread for all of it.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
