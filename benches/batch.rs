@@ -59,7 +59,7 @@ impl<N: Number> Family<N> {
         let mut rng = fastrand::Rng::with_seed(11);
         let mut members: Vec<N> = self.starts.iter().copied().collect();
         rng.shuffle(&mut members);
-        let pairs = members.into_iter().take(BATCHES * ADDRESSES / 2);
+        let pairs = members.into_iter().cycle().take(BATCHES * ADDRESSES / 2);
         pairs.flat_map(|member| [member.ip(), (self.random)(&mut rng).ip()]).collect()
     }
 }

@@ -57,15 +57,14 @@ pub(super) async fn check_batch(
     } else {
         (PLAIN, verdicts(&snapshot, Lines::new(&body, addresses_max), Form::Plain).await)
     };
-    let bytes = verdicts.map_err(|problem| not_utf8(&body).unwrap_or(problem))?;
+    // The problem before all others, and looked for last: where all is well, there was nothing but ASCII.
+    let bytes =
+        verdicts.map_err(|problem| if str::from_utf8(&body).is_err() { not_utf8() } else { problem })?;
     Ok(at_position(answer(StatusCode::OK, content_type, Body::whole(bytes)), snapshot.position()))
 }
 
-/// The problem that a body is not UTF-8, before all others. An address is ASCII, so that only a body with something
-/// else in it need be asked.
-fn not_utf8(body: &[u8]) -> Option<Problem> {
-    str::from_utf8(body).err()?;
-    Some(Problem::new(codes::BODY_INVALID, "the body is not UTF-8", "encode it as UTF-8"))
+fn not_utf8() -> Problem {
+    Problem::new(codes::BODY_INVALID, "the body is not UTF-8", "encode it as UTF-8")
 }
 
 /// Where the addresses of a batch come from.
@@ -127,8 +126,7 @@ fn closed(mut bytes: Vec<u8>, form: Form) -> Vec<u8> {
 
 /// The address that a text is.
 fn address(text: &[u8]) -> Result<Address, Problem> {
-    // What is not UTF-8 is no address in any form, and the body as a whole is refused for it.
-    Ok(String::from_utf8_lossy(text).parse::<Address>()?)
+    Ok(str::from_utf8(text).map_err(|_| not_utf8())?.parse::<Address>()?)
 }
 
 /// The problem of a batch beyond the limit of its listener.
