@@ -64,34 +64,6 @@ impl<N: Number> Family<N> {
     }
 }
 
-/// What a sidecar answers from, with a list that nobody changes.
-struct Sidecar {
-    app: App,
-    snapshot: Arc<Snapshot>,
-    _publisher: Publisher,
-}
-
-impl Sidecar {
-    fn new(directory: &Path, rows: impl Iterator<Item = Row>) -> Self {
-        let view = View::from_rows(rows, Position::new(1), None, BTreeSet::new());
-        let snapshot = Draft::new(&view, Timestamp::from_millis(0)).snapshot(view.position());
-        let (mut publisher, readers) = Publisher::new();
-        publisher.publish(Arc::clone(&snapshot));
-        let status = Arc::new(Status::new(Instant::now()));
-        status.set_proven(Instant::now());
-        let app = App {
-            readers,
-            status,
-            served: Arc::new(Served::default()),
-            sink: Arc::new(MemoryLog::default().command_sink(|| Timestamp::from_millis(0))),
-            published: watch::channel(Position::new(1)).1,
-            token: Token::load_or_create(directory).expect("a token"),
-            version: "bench",
-        };
-        Self { app, snapshot, _publisher: publisher }
-    }
-}
-
 /// One way to ask for addresses.
 struct Case {
     name: &'static str,

@@ -4,6 +4,7 @@
 //! decides what to make of not knowing.
 
 use hyper::http::request::Parts;
+use percent_encoding::percent_decode_str;
 
 use super::answer::Problem;
 use super::codes;
@@ -26,21 +27,30 @@ pub(super) fn check_segment(sidecar: &Sidecar, head: &Parts, segment: &str) -> R
         Parameters::parse(head, &[])?;
     }
     // Clients that build paths with a library send the colons of an IPv6 address encoded.
-    let text = percent_decoded(segment).ok_or_else(not_utf8)?;
-    check(sidecar, &text)
+    match decoded(segment) {
+        Some(address) => check(sidecar, address),
+        None => check(sidecar, percent_decoded(segment).ok_or_else(not_utf8)?.parse()?),
+    }
 }
 
 /// `GET /v1/check?ip=`.
 pub(super) fn check_parameter(sidecar: &Sidecar, head: &Parts) -> Result<Checked, Problem> {
     let text = Parameters::parse(head, &["ip"])?.value("ip")?;
     let missing = || request::invalid("ip", "is missing", "write it like /v1/check?ip=203.0.113.7");
-    check(sidecar, &text.ok_or_else(missing)?)
+    check(sidecar, text.ok_or_else(missing)?.parse()?)
+}
+
+/// The address in a percent-encoded text, read without memory of its own; none if there is none.
+fn decoded(text: &str) -> Option<Address> {
+    // Longer than any address, so that nothing that is cut off could be one.
+    let mut bytes = [0; 64];
+    let decoded = bytes.iter_mut().zip(percent_decode_str(text)).map(|(place, byte)| *place = byte).count();
+    str::from_utf8(bytes.get(..decoded)?).ok()?.parse().ok()
 }
 
 /// One address, looked up in the newest snapshot. The address is read first: what can't be one is wrong
 /// whether there is a snapshot or not.
-fn check(sidecar: &Sidecar, text: &str) -> Result<Checked, Problem> {
-    let address: Address = text.parse()?;
+fn check(sidecar: &Sidecar, address: Address) -> Result<Checked, Problem> {
     let look =
         |snapshot: &Snapshot| Checked { verdict: snapshot.lookup(address), position: snapshot.position() };
     sidecar.with_snapshot(look).ok_or_else(Problem::not_ready)
