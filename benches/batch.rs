@@ -4,6 +4,9 @@
 //! answer out, over a million ranges of each family. Beside it stands what it can't do without: reading the
 //! same texts with std's parser, and the lookups of addresses that are already read.
 //!
+//! The second table is a client that asks for one address after the other, alone and beside another client of the
+//! same worker that sends one batch after the other.
+//!
 //! `cargo bench --bench batch`
 
 #![allow(clippy::print_stdout, reason = "the tables are what a bench is for")]
@@ -11,31 +14,37 @@
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use portcullis::address::{Address, Number};
 use portcullis::http::App;
-use portcullis::http::guard::Token;
 use portcullis::http::handler::Handler;
-use portcullis::log::memory::MemoryLog;
-use portcullis::record::{Offset, Position, Timestamp};
-use portcullis::served::Served;
-use portcullis::snapshot::{Draft, Publisher, Snapshot, Verdict};
-use portcullis::status::Status;
+use portcullis::http::settings::LookupSettings;
+use portcullis::record::Offset;
+use portcullis::snapshot::{Snapshot, Verdict};
 use portcullis::table::{Cause, Row};
-use portcullis::view::View;
-use tokio::sync::watch;
+
+#[path = "../tests/support/listed.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests use more of it")]
+mod listed;
+#[path = "support/loopback.rs"]
+mod loopback;
+
+use listed::Listed;
+use loopback::{Client, run_on, serve};
 
 const RANGES: usize = 1_000_000;
 const ADDRESSES: usize = 4096;
 /// How many batches there are of each kind, so that none finds what it asks for in the caches.
 const BATCHES: usize = 16;
 const ROUNDS: usize = 12;
+/// How many single lookups a round of the second table has.
+const REQUESTS_A_ROUND: usize = 4_000;
 
 /// A family's addresses as real lists have them, and those that are asked for: half of them in the list.
 struct Family<N> {
@@ -129,9 +138,10 @@ fn timed(times: &mut Vec<Duration>, work: impl FnOnce()) {
 }
 
 /// The first table. What is compared takes turns, so that a slow moment of the machine meets all of it.
-fn costs(sidecar: &Sidecar, cases: &[Case]) {
+fn costs(listed: &Listed, cases: &[Case]) {
+    let Some(snapshot) = listed.app.readers.reader().hold() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let handler = Handler::new(sidecar.app.clone());
+    let handler = Handler::new(listed.app.clone());
     println!("| ns an address, {ADDRESSES} a batch, {RANGES} ranges | handler | std's parser | lookup |");
     println!("|---|---|---|---|");
     for case in cases {
@@ -140,7 +150,7 @@ fn costs(sidecar: &Sidecar, cases: &[Case]) {
             timed(&mut answers, || runtime.block_on(case.answers(&handler)));
             timed(&mut parses, || case.parses());
             timed(&mut lookups, || {
-                black_box(case.lookups(&sidecar.snapshot));
+                black_box(case.lookups(&snapshot));
             });
         }
         let [answers, parses, lookups] = [answers, parses, lookups].map(|mut times| median_ns(&mut times));
@@ -148,12 +158,80 @@ fn costs(sidecar: &Sidecar, cases: &[Case]) {
     }
 }
 
+/// Asks for one address after the other for a while; the latencies in ns.
+fn ask(client: &mut Client, addresses: &[Vec<Address>]) -> Histogram<u64> {
+    let mut latency_ns = Histogram::new(3).expect("3 digits");
+    for address in addresses.iter().flatten().take(REQUESTS_A_ROUND) {
+        let took =
+            client.ask(format!("GET /v1/check/{address} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        latency_ns.record(took.as_nanos() as u64).expect("the histogram grows with what it holds");
+    }
+    latency_ns
+}
+
+/// Sends batches without pause while there is something else to be done; how many.
+fn send_batches(client: &mut Client, bodies: &[Bytes], done: &AtomicBool) -> u64 {
+    let mut batches = 0;
+    for body in bodies.iter().cycle() {
+        if done.load(Ordering::Relaxed) {
+            break;
+        }
+        let head =
+            format!("POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        client.ask(&[head.as_bytes(), body].concat());
+        batches += 1;
+    }
+    batches
+}
+
+/// The second table: both clients on one core, the worker that answers them on the other.
+fn beside(app: App, cases: &[Case], singles: &Case) {
+    run_on(1);
+    let server = serve(app, LookupSettings::default());
+    let [mut single, mut batch] = [(); 2].map(|()| Client::connect(&server.place));
+    run_on(0);
+    println!(
+        "\n| one lookup after the other, {ROUNDS} rounds of {REQUESTS_A_ROUND} | p50 µs | p99 µs | batches/s |"
+    );
+    println!("|---|---|---|---|");
+    let mut rows: Vec<(&str, Vec<Histogram<u64>>, f64)> = vec![("alone", vec![], 0.0)];
+    rows.extend(cases.iter().map(|case| (case.name, vec![], 0.0)));
+    for _ in 0..ROUNDS {
+        for (at, (_, rounds, batches_a_second)) in rows.iter_mut().enumerate() {
+            let Some(case) = at.checked_sub(1).and_then(|at| cases.get(at)) else {
+                rounds.push(ask(&mut single, &singles.addresses));
+                continue;
+            };
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let began = Instant::now();
+                let sending = scope.spawn(|| send_batches(&mut batch, &case.bodies, &done));
+                rounds.push(ask(&mut single, &singles.addresses));
+                done.store(true, Ordering::Relaxed);
+                let batches = sending.join().unwrap_or_default();
+                *batches_a_second += batches as f64 / began.elapsed().as_secs_f64() / ROUNDS as f64;
+            });
+        }
+    }
+    for (name, rounds, batches_a_second) in rows {
+        let [p50, p99] = [0.5, 0.99].map(|quantile| median_us(&rounds, quantile));
+        println!("| {name} | {p50:.1} | {p99:.1} | {batches_a_second:.0} |");
+    }
+}
+
+/// The middle one of a quantile of several rounds.
+fn median_us(rounds: &[Histogram<u64>], quantile: f64) -> f64 {
+    let mut values: Vec<u64> =
+        rounds.iter().map(|latency_ns| latency_ns.value_at_quantile(quantile)).collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default() as f64 / 1_000.0
+}
+
 fn main() {
     let v4 = Family::new(|rng| rng.u32(..));
     // As in real lists, IPv6 ranges share a few thousand /32s.
     let v6 = Family::new(|rng| (0x2001_0000_u128 + u128::from(rng.u32(..4096))) << 96 | rng.u128(..) >> 32);
-    let directory = tempfile::tempdir().expect("a folder");
-    let sidecar = Sidecar::new(directory.path(), v4.rows().chain(v6.rows()));
+    let listed = Listed::new(v4.rows().chain(v6.rows()));
     let (asked_v4, asked_v6) = (v4.asked(), v6.asked());
     let cases = [
         Case::new("IPv4, lines", &asked_v4, lines),
@@ -161,5 +239,8 @@ fn main() {
         Case::new("IPv6, lines", &asked_v6, lines),
         Case::new("IPv6, JSON", &asked_v6, array),
     ];
-    costs(&sidecar, &cases);
+    costs(&listed, &cases);
+    if let [singles, ..] = &cases {
+        beside(listed.app, &cases, singles);
+    }
 }

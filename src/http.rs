@@ -69,7 +69,7 @@ pub use self::ranges::EXPORT_MAX;
 pub use self::route::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 use self::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 pub use self::worker::{ADMIN_CONNECTIONS_MAX, LOOKUP_CONNECTIONS_MAX};
-use self::worker::{Acceptor, Worker};
+use self::worker::{Acceptor, Idle, Worker};
 use crate::log::CommandSink;
 use crate::record::Position;
 use crate::served::Served;
@@ -251,6 +251,7 @@ impl Server {
 struct Plan {
     kind: Kind,
     workers: usize,
+    idle: Idle,
     listen: Vec<Listen>,
     rights: Rights,
 }
@@ -259,6 +260,7 @@ struct Plan {
 struct Bound {
     kind: Kind,
     workers: usize,
+    idle: Idle,
     listeners: Vec<Listener>,
     runtime: Runtime,
 }
@@ -266,11 +268,12 @@ struct Bound {
 impl Plan {
     /// The lookup listeners, as the settings want them.
     fn lookup(settings: &LookupSettings) -> Result<Self, StartError> {
-        let LookupSettings { listen, workers } = settings.clone();
+        let LookupSettings { listen, workers, spin } = settings.clone();
         if workers == 0 {
             return Err(StartError::Configuration("[lookup] workers must be at least 1".to_owned()));
         }
-        Ok(Self { kind: Kind::Lookup, workers, listen, rights: Rights::READ })
+        let idle = if spin { Idle::Spin } else { Idle::Sleep };
+        Ok(Self { kind: Kind::Lookup, workers, idle, listen, rights: Rights::READ })
     }
 
     /// The admin listeners with their own socket behind the others. They have one worker: it alone then knows
@@ -289,13 +292,14 @@ impl Plan {
         listen.push(always);
         let rights = Rights::new(settings)
             .map_err(|fault| StartError::Configuration(format!("{fault} ([admin] socket_group)")))?;
-        Ok(Self { kind: Kind::Admin, workers: 1, listen, rights })
+        Ok(Self { kind: Kind::Admin, workers: 1, idle: Idle::Sleep, listen, rights })
     }
 
     /// The listeners of a projector. They take nothing and show nothing that is secret, so that whoever reaches
     /// them may ask.
     fn projector(listen: &[Listen]) -> Self {
-        Self { kind: Kind::Admin, workers: 1, listen: listen.to_vec(), rights: Rights::READ }
+        let (kind, idle, rights) = (Kind::Admin, Idle::Sleep, Rights::READ);
+        Self { kind, workers: 1, idle, listen: listen.to_vec(), rights }
     }
 
     /// Binds every place, or none: those that were bound are closed again when a later one fails.
@@ -308,7 +312,7 @@ impl Plan {
         };
         let listeners = self.listen.into_iter().map(bind).collect::<Result<_, _>>()?;
         drop(context);
-        Ok(Bound { kind: self.kind, workers: self.workers, listeners, runtime })
+        Ok(Bound { kind: self.kind, workers: self.workers, idle: self.idle, listeners, runtime })
     }
 }
 
@@ -329,7 +333,7 @@ struct Start {
 impl Start {
     /// Starts the workers of one kind of listener, then what accepts for them.
     fn threads(&self, bound: Bound, threads: &mut Vec<JoinHandle<()>>) -> Result<(), StartError> {
-        let Bound { kind, workers, listeners, runtime } = bound;
+        let Bound { kind, workers, idle, listeners, runtime } = bound;
         let mut queues = Vec::new();
         for number in 0..workers {
             // Needs no bound of its own: whatever is in it holds one of the acceptor's places.
@@ -340,7 +344,7 @@ impl Start {
                 (self.source.clone(), Arc::clone(&self.hosts), self.draining.clone());
             let drained = drain.clone();
             let worker = move || Worker::new(source, kind, hosts, drained);
-            let run = move || worker::run_local(local, worker, handed, drain);
+            let run = move || worker::run_local(local, idle, worker, handed, drain);
             threads.push(spawn(format!("{}-{number}", kind.name()), run)?);
         }
         let (acceptor, drain) = (Acceptor::new(kind, queues), self.draining.clone());
