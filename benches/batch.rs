@@ -4,7 +4,8 @@
 //! answer out, over a million ranges of each family. Beside it stands what it can't do without: reading the
 //! same texts with std's parser, and the lookups of addresses that are already read.
 //!
-//! The second table is a client that asks for one address after the other, alone and beside another client of the
+//! The second table is how long others of the same thread wait for their turn while batches are served. The third
+//! is what comes of that: a client that asks for one address after the other, alone and beside another client of the
 //! same worker that sends one batch after the other.
 //!
 //! `cargo bench --bench batch`
@@ -13,7 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,16 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
+use nix::time::{ClockId, clock_gettime};
 use portcullis::address::{Address, Number};
 use portcullis::http::App;
 use portcullis::http::handler::Handler;
-use portcullis::http::settings::LookupSettings;
+use portcullis::http::settings::{Listen, LookupSettings};
 use portcullis::record::Offset;
 use portcullis::snapshot::{Snapshot, Verdict};
 use portcullis::table::{Cause, Row};
+use tokio::net::TcpStream;
+use tokio::task::{LocalSet, spawn_local, yield_now};
 
 #[path = "../tests/support/listed.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests use more of it")]
@@ -44,7 +48,9 @@ const ADDRESSES: usize = 4096;
 /// How many batches there are of each kind, so that none finds what it asks for in the caches.
 const BATCHES: usize = 16;
 const ROUNDS: usize = 12;
-/// How many single lookups a round of the second table has.
+/// How many turns of the worker are looked at.
+const TURNS: usize = 50_000;
+/// How many single lookups a round of the third table has.
 const REQUESTS_A_ROUND: usize = 4_000;
 
 /// A family's addresses as real lists have them, and those that are asked for: half of them in the list.
@@ -80,16 +86,21 @@ struct Case {
     addresses: Vec<Vec<Address>>,
     texts: Vec<Vec<String>>,
     bodies: Vec<Bytes>,
+    /// The same with their headers, as a client sends them.
+    requests: Vec<Vec<u8>>,
 }
 
 impl Case {
     fn new(name: &'static str, asked: &[IpAddr], body: fn(&[String]) -> String) -> Self {
         let texts: Vec<Vec<String>> =
             asked.chunks(ADDRESSES).map(|batch| batch.iter().map(IpAddr::to_string).collect()).collect();
-        let bodies = texts.iter().map(|texts| body(texts).into()).collect();
+        let bodies: Vec<Bytes> = texts.iter().map(|texts| body(texts).into()).collect();
+        let head =
+            |bytes| format!("POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\n\r\n");
+        let requests = bodies.iter().map(|body| [head(body.len()).as_bytes(), body].concat()).collect();
         let addresses =
             asked.chunks(ADDRESSES).map(|batch| batch.iter().copied().map(Address::from).collect());
-        Self { name, addresses: addresses.collect(), texts, bodies }
+        Self { name, addresses: addresses.collect(), texts, bodies, requests }
     }
 
     /// The whole: requests in, bytes out.
@@ -170,22 +181,13 @@ fn ask(client: &mut Client, addresses: &[Vec<Address>]) -> Histogram<u64> {
     latency_ns
 }
 
-/// Sends batches without pause while there is something else to be done; how many.
-fn send_batches(client: &mut Client, bodies: &[Bytes], done: &AtomicBool) -> u64 {
-    let mut batches = 0;
-    for body in bodies.iter().cycle() {
-        if done.load(Ordering::Relaxed) {
-            break;
-        }
-        let head =
-            format!("POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
-        client.ask(&[head.as_bytes(), body].concat());
-        batches += 1;
-    }
-    batches
+/// Sends the same requests over and over, without pause, while there is something else to be done; how many.
+fn send(client: &mut Client, requests: &[Vec<u8>], done: &AtomicBool) -> u64 {
+    let unless_done = |_: &&Vec<u8>| !done.load(Ordering::Relaxed);
+    requests.iter().cycle().take_while(unless_done).map(|request| client.ask(request)).count() as u64
 }
 
-/// The second table: both clients on one core, the worker that answers them on the other.
+/// The third table: both clients on one core, the worker that answers them on the other.
 fn beside(app: App, cases: &[Case], singles: &Case) {
     run_on(1);
     let server = serve(app, LookupSettings::default());
@@ -206,7 +208,7 @@ fn beside(app: App, cases: &[Case], singles: &Case) {
             let done = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 let began = Instant::now();
-                let sending = scope.spawn(|| send_batches(&mut batch, &case.bodies, &done));
+                let sending = scope.spawn(|| send(&mut batch, &case.requests, &done));
                 rounds.push(ask(&mut single, &singles.addresses));
                 done.store(true, Ordering::Relaxed);
                 let batches = sending.join().unwrap_or_default();
@@ -228,6 +230,68 @@ fn median_us(rounds: &[Histogram<u64>], quantile: f64) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default() as f64 / 1_000.0
 }
 
+/// The time that this thread had a core for: what other programs do to it does not count.
+fn core_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).expect("every thread has that clock")
+}
+
+/// The lengths in ns of the turns of a worker that serves batches without pause: as long as that, and no longer, the
+/// other connections wait for theirs. Each counts by its length, as it would for a request that comes at any time.
+fn turns(app: App, requests: &[Vec<u8>]) -> Histogram<u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let place = Listen::Tcp(listener.local_addr().expect("it is bound"));
+    let (done, mut turn_ns) = (AtomicBool::new(false), Histogram::new(3).expect("3 digits"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            run_on(0);
+            send(&mut Client::connect(&place), requests, &done)
+        });
+        run_on(1);
+        let (stream, _) = listener.accept().expect("a client");
+        stream.set_nonblocking(true).expect("it is open");
+        LocalSet::new().block_on(&runtime, async {
+            let (stream, handler) = (TcpStream::from_std(stream).expect("it is open"), Handler::new(app));
+            let serving = spawn_local(async move { handler.serve(stream).await });
+            let mut last = core_time();
+            for turn in 0.. {
+                yield_now().await;
+                let now = core_time();
+                let length = (now - last).as_nanos() as u64;
+                if turn > TURNS / 10 {
+                    turn_ns.record_n(length, length).expect("the histogram grows with what it holds");
+                }
+                done.fetch_or(turn > TURNS, Ordering::Relaxed);
+                last = now;
+                if serving.is_finished() {
+                    break;
+                }
+            }
+        });
+    });
+    turn_ns
+}
+
+/// The second table.
+fn waits(app: &App, cases: &[Case]) {
+    println!(
+        "\n| a turn of the worker beside batches, µs on its core | p50 | p90 | p99 | longest |\n|---|---|---|---|---|"
+    );
+    let lookup = vec![b"GET /v1/check/203.0.113.7 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()];
+    let batches = cases.iter().map(|case| (case.name, &case.requests));
+    for (name, requests) in [("single lookups", &lookup)].into_iter().chain(batches) {
+        let turn_ns = turns(app.clone(), requests);
+        let micros = |quantile| turn_ns.value_at_quantile(quantile) as f64 / 1_000.0;
+        println!(
+            "| {name} | {:.1} | {:.1} | {:.1} | {:.1} |",
+            micros(0.5),
+            micros(0.9),
+            micros(0.99),
+            micros(1.0)
+        );
+    }
+}
+
 fn measure(ranges: usize) {
     let v4 = Family::new(ranges, |rng| rng.u32(..));
     // As in real lists, IPv6 ranges share a few thousand /32s.
@@ -243,6 +307,7 @@ fn measure(ranges: usize) {
         Case::new("IPv6, JSON", &asked_v6, array),
     ];
     costs(ranges, &listed, &cases);
+    waits(&listed.app, &cases);
     let [singles, ..] = &cases;
     beside(listed.app, &cases, singles);
 }
