@@ -26,7 +26,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// How long a connection may be open without a request.
@@ -206,20 +206,16 @@ impl Drop for InService {
     }
 }
 
-/// The most bytes that are read at once: a client that sends much must not keep the thread for all of it.
-const READ_BYTES_MAX: u64 = 16 * 1024;
-
-/// A socket that reports to the pace of its connection what passes through it, and changes nothing but how much of
-/// it is read at once.
+/// A socket that reports to the pace of its connection what passes through it, and changes nothing.
 #[derive(Debug)]
 pub(super) struct Paced<S> {
-    socket: Take<S>,
+    socket: S,
     pace: Rc<Pace>,
 }
 
-impl<S: AsyncRead> Paced<S> {
-    pub(super) fn new(socket: S, pace: Rc<Pace>) -> Self {
-        Self { socket: socket.take(READ_BYTES_MAX), pace }
+impl<S> Paced<S> {
+    pub(super) const fn new(socket: S, pace: Rc<Pace>) -> Self {
+        Self { socket, pace }
     }
 
     /// What a write says of the client: an error says nothing, since it ends the connection anyway.
@@ -239,7 +235,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        self.socket.set_limit(READ_BYTES_MAX);
         let result = Pin::new(&mut self.socket).poll_read(cx, buffer);
         // A read of nothing is the end of what the client sends, and no sign of life.
         if buffer.filled().len() > before {
@@ -249,9 +244,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(self.socket.get_mut()).poll_write(cx, bytes);
+        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.wrote(&result);
         result
     }
@@ -261,21 +256,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(self.socket.get_mut()).poll_write_vectored(cx, slices);
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         self.wrote(&result);
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.get_ref().is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.socket.get_mut()).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.socket.get_mut()).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 

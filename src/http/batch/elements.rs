@@ -133,3 +133,79 @@ fn without_blanks(text: &[u8]) -> &[u8] {
     let begin = text.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     text.get(begin.unwrap_or(text.len())..).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the body is as a whole to `serde_json`: the texts of its elements, none in the place of one that is
+    /// no text; or why it is no array.
+    fn as_serde_reads(body: &[u8]) -> Result<Vec<Option<String>>, String> {
+        let values: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        Ok(values.iter().map(|value| serde_json::from_str(value.get()).ok()).collect())
+    }
+
+    /// The same as it is read here.
+    fn as_read(body: &[u8]) -> Result<Vec<Option<String>>, String> {
+        let (mut elements, mut texts) = (Elements::new(body, usize::MAX), vec![]);
+        loop {
+            match elements.next() {
+                Ok(Some(Element::Plain(text))) => texts.push(String::from_utf8(text.to_vec()).ok()),
+                Ok(Some(Element::Other(value))) => texts.push(serde_json::from_str(value.get()).ok()),
+                Ok(None) => return Ok(texts),
+                Err(Malformed) => {
+                    let read = serde_json::from_slice::<Vec<IgnoredAny>>(body);
+                    return Err(read.expect_err("what is refused here is refused by serde").to_string());
+                }
+            }
+        }
+    }
+
+    fn element() -> impl Strategy<Value = String> {
+        let of = |values: &'static [&'static str]| prop::sample::select(values).prop_map(str::to_owned);
+        let texts = of(&[
+            r#""192.0.2.1""#,
+            r#""2001:db8::1""#,
+            r#""""#,
+            r#""\u0031.2.3.4""#,
+            r#""\ud800""#,
+            r#"" é""#,
+        ]);
+        let others = of(&["1", "-1.5e3", "null", "true", "[]", r#"[1,["a]"]]"#, r#"{"a":"]"}"#]);
+        let wrong =
+            of(&["", "nul", "01", "1.", "\"", r#""a"#, r#""\x""#, "\"\n\"", "]", "[", "{", "\x0c", "+"]);
+        prop_oneof![12 => texts, 3 => others, 1 => wrong]
+    }
+
+    fn blanks() -> impl Strategy<Value = String> {
+        prop_oneof![8 => Just(String::new()), 3 => "[ \t\r\n]{1,3}", 1 => Just("\x0c".to_owned())]
+    }
+
+    fn body() -> impl Strategy<Value = String> {
+        let separator = prop_oneof![20 => Just(","), 1 => Just(""), 1 => Just(",,"), 1 => Just("]")];
+        let elements = prop::collection::vec((blanks(), element(), blanks(), separator), 0..5);
+        let close =
+            prop_oneof![8 => Just("]"), 1 => Just(""), 1 => Just(",]"), 1 => Just("] x"), 1 => Just("]]")];
+        (blanks(), elements, blanks(), close, blanks()).prop_map(
+            |(before, elements, inside, close, behind)| {
+                let mut body = format!("{before}[{inside}");
+                for (at, (before, element, behind, separator)) in elements.iter().enumerate() {
+                    let separator = if at == 0 { "" } else { separator };
+                    body.push_str(&format!("{separator}{before}{element}{behind}"));
+                }
+                format!("{body}{close}{behind}")
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8192))]
+
+        #[test]
+        fn an_array_is_what_serde_takes_for_one(body in body()) {
+            prop_assert_eq!(as_read(body.as_bytes()), as_serde_reads(body.as_bytes()));
+        }
+    }
+}
