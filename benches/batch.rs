@@ -1,12 +1,12 @@
 //! What a batch costs an address, and what it costs those who ask beside it.
 //!
-//! The first table is the handler alone, without a socket: a request with 4,096 addresses in, the bytes of the
-//! answer out, over a million ranges of each family. Beside it stands what it can't do without: reading the
-//! same texts with std's parser, and the lookups of addresses that are already read.
+//! The first table is the handler alone, without a socket: a request with 4,096 addresses in, the bytes of
+//! the answer out, over a million ranges of each family. Beside it stands what it can't do without: reading
+//! the same texts with std's parser, and the lookups of addresses that are already read.
 //!
-//! The second table is how long others of the same thread wait for their turn while batches are served. The third
-//! is what comes of that: a client that asks for one address after the other, alone and beside another client of the
-//! same worker that sends one batch after the other.
+//! The second table is how long others of the same thread wait for their turn while batches are served. The
+//! third is what comes of that: a client that asks for one address after the other, alone and beside
+//! another client of the same worker that sends one batch after the other.
 //!
 //! `cargo bench --bench batch`
 
@@ -233,8 +233,9 @@ fn core_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).expect("every thread has that clock")
 }
 
-/// The lengths in ns of the turns of a worker that serves batches without pause: as long as that, and no longer, the
-/// other connections wait for theirs. Each counts by its length, as it would for a request that comes at any time.
+/// The lengths in ns of the turns of a worker that serves batches without pause: as long as that, and no
+/// longer, the other connections wait for theirs. Each counts by its length, as it would for a request that
+/// comes at any time.
 fn turns(app: App, requests: &[Vec<u8>]) -> Histogram<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -34,8 +34,8 @@ fn round(client: &mut Client, latency_ns: &mut Histogram<u64>) {
     }
 }
 
-/// Measures one way to connect. Only one server is there at a time: one that never sleeps would take the core from
-/// the other.
+/// Measures one way to connect. Only one server is there at a time: one that never sleeps would take the
+/// core from the other.
 fn measure(name: &str, listen: &Listen) {
     let mut latencies_ns = [(); 2].map(|()| Histogram::<u64>::new(3).expect("3 digits"));
     let row = Row {

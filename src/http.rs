@@ -12,22 +12,24 @@
 //!   accept                   connection   one task; bytes pass the pace, hyper makes requests of them
 //!     │ a place              Worker::answer   size ─► `Host` ─► Sidecar::route  path ─► method
 //!     ▼                        └─► check      address ─► snapshot.lookup ─► verdict
-//!   worker in turn ────────► headers: position, age ─► one write
+//!   worker in turn ────────► verdict      an answer made beforehand: position, age ─► one write
 //! ```
 //!
-//! Between its header and the write a lookup takes no lock and waits for no other thread: the reader is the
-//! worker's own, and so is all that a lookup changes. A batch yields to the other connections of its thread
-//! now and then. What may take long (copies of the list, previews) is done for
-//! the admin listener only, on further threads.
+//! Between its header and the write a lookup takes no lock, awaits nothing and waits for no other thread:
+//! the reader is the worker's own, and so is all that a lookup changes. From the address to the verdict it
+//! allocates nothing, and for its answer no more than hyper does for any answer with as many headers
+//! (`tests/allocations.rs`). A batch yields to the other connections of its thread after each slice. What
+//! may take long (copies of the list, previews) is done for the admin listener only, on further threads.
 //!
 //! Whatever comes from outside has a named limit, at the top of the file that enforces it: connections, bytes
 //! and fields of a header, bytes of a body, addresses, commands, and the time that each of them may take.
 //! There is no TLS: the ports are for the host itself, and [`guard`] tells what keeps web pages out.
 //!
-//! Where things are: [`settings`] says where to listen, `listen` binds, `worker` has the threads, `connection`
-//! and [`pace`] serve one connection within its limits, `route` finds who answers, [`guard`] who may ask;
-//! `sidecar`, with `lookup`, `health`, `admin` and `ranges`, and `projector` answer; `answer` and [`codes`] are what answers are made of.
-//! [`client`] is the other side, for the command line.
+//! Where things are: [`settings`] says where to listen, `listen` binds, `worker` has the threads,
+//! `connection` and [`pace`] serve one connection within its limits, `route` finds who answers, [`guard`]
+//! who may ask; `sidecar`, with `lookup`, `batch`, `health`, `admin` and `ranges`, and `projector` answer;
+//! `answer`, `verdict` and [`codes`] are what answers are made of. [`handler`] is a worker without sockets,
+//! for benches and tests. [`client`] is the other side, for the command line.
 
 mod admin;
 mod answer;
@@ -295,8 +297,8 @@ impl Plan {
         Ok(Self { kind: Kind::Admin, workers: 1, idle: Idle::Sleep, listen, rights })
     }
 
-    /// The listeners of a projector. They take nothing and show nothing that is secret, so that whoever reaches
-    /// them may ask.
+    /// The listeners of a projector. They take nothing and show nothing that is secret, so that whoever
+    /// reaches them may ask.
     fn projector(listen: &[Listen]) -> Self {
         let (kind, idle, rights) = (Kind::Admin, Idle::Sleep, Rights::READ);
         Self { kind, workers: 1, idle, listen: listen.to_vec(), rights }

@@ -1,7 +1,7 @@
 //! What a lookup takes besides time: memory, and writes to its socket.
 //!
-//! Counted on the calling thread and compared with a plain hyper service that answers with as many headers; both
-//! speak to the same client in memory.
+//! Counted on the calling thread and compared with a plain hyper service that answers with as many headers;
+//! both speak to the same client in memory.
 #![allow(unreachable_pub, missing_docs, reason = "tests and what they stand on")]
 
 use std::cell::RefCell;

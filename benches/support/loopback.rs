@@ -1,5 +1,5 @@
-//! A server and its clients on one machine, each side on a core of its own: where the scheduler happens to put two
-//! threads that wake each other makes more difference than what they do.
+//! A server and its clients on one machine, each side on a core of its own: where the scheduler happens to
+//! put two threads that wake each other makes more difference than what they do.
 #![allow(dead_code, unreachable_pub, reason = "each bench uses its own part")]
 
 use std::io::{Read, Write};

@@ -80,9 +80,9 @@ pub(super) fn parse_ip(text: &str) -> Result<IpAddr, RangeError> {
     })
 }
 
-/// Reads the usual form of an IPv6 address: groups of hex digits, and at most one gap. All else is left to the
-/// standard parser, which takes three times as long, because at each group it looks whether an IPv4 address begins
-/// there.
+/// Reads the usual form of an IPv6 address: groups of hex digits, and at most one gap. All else is left to
+/// the standard parser, which takes three times as long, because at each group it looks whether an IPv4
+/// address begins there.
 fn parse_groups(text: &[u8]) -> Option<Ipv6Addr> {
     let (mut bits, mut groups, mut before_gap) = (0_u128, 0, None);
     let mut rest = text;

@@ -5,9 +5,10 @@
 //!             └──────────────── a slice of them at a time, then the other connections ─────┘
 //! ```
 //!
-//! A batch is answered from one snapshot as a whole, so that its verdicts belong together. It is worked off in slices,
-//! the reading of the body included, between which the other connections of the thread get their turn. Within
-//! a slice all is read before anything is looked up: lookups that stand side by side wait for memory together.
+//! A batch is answered from one snapshot as a whole, so that its verdicts belong together. It is worked off
+//! in slices, the reading of the body included, between which the other connections of the thread get their
+//! turn. Within a slice all is read before anything is looked up: lookups that stand side by side wait for
+//! memory together.
 
 use hyper::StatusCode;
 use hyper::http::request::Parts;
@@ -69,8 +70,8 @@ fn not_utf8() -> Problem {
 
 /// Where the addresses of a batch come from.
 trait Addresses {
-    /// Reads a slice of them. Of less than a slice when there are no more; a blank line counts, for reading it takes
-    /// its time too.
+    /// Reads a slice of them. Of less than a slice when there are no more; a blank line counts, for reading
+    /// it takes its time too.
     fn read(&mut self, slice: &mut Vec<Address>) -> Result<Progress, Problem>;
 }
 

@@ -1,7 +1,7 @@
 //! Checks of one address: is it blacklisted?
 //!
-//! A text that is no address is 400, and a sidecar without a snapshot 503. Neither is answered as free: whoever asks
-//! decides what to make of not knowing.
+//! A text that is no address is 400, and a sidecar without a snapshot 503. Neither is answered as free:
+//! whoever asks decides what to make of not knowing.
 
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
@@ -26,11 +26,15 @@ pub(super) fn check_segment(sidecar: &Sidecar, head: &Parts, segment: &str) -> R
     if head.uri.query().is_some() {
         Parameters::parse(head, &[])?;
     }
-    // Clients that build paths with a library send the colons of an IPv6 address encoded.
-    match decoded(segment) {
-        Some(address) => check(sidecar, address),
-        None => check(sidecar, percent_decoded(segment).ok_or_else(not_utf8)?.parse()?),
-    }
+    let address = match segment.contains('%') {
+        false => segment.parse()?,
+        // Clients that build paths with a library send the colons of an IPv6 address encoded.
+        true => match decoded(segment) {
+            Some(address) => address,
+            None => percent_decoded(segment).ok_or_else(not_utf8)?.parse()?,
+        },
+    };
+    check(sidecar, address)
 }
 
 /// `GET /v1/check?ip=`.

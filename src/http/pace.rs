@@ -9,15 +9,15 @@
 //!    in any stage, while the client takes nothing of what we write: at most STALL_MAX
 //! ```
 //!
-//! Two facts keep it cheap. The clock is read once a turn of the connection: changes of stage set a mark, and the
-//! turn dates them all. And the one timer of a connection, the *alarm*, may
-//! ring too early: it is moved only when the deadline has come nearer than it, and set anew when it rings
-//! before its time. A header that arrives whole, and is answered at once, never moves it: by the time of the
-//! look the stage is Idle again, with a deadline later than the alarm.
+//! Two facts keep it cheap. The clock is read once a turn of the connection: changes of stage set a mark,
+//! and the turn dates them all. And the one timer of a connection, the *alarm*, may ring too early: it is
+//! moved only when the deadline has come nearer than it, and set anew when it rings before its time. A
+//! header that arrives whole, and is answered at once, never moves it: by the time of the look the stage is
+//! Idle again, with a deadline later than the alarm.
 //!
 //! A request has no limit here, unless its answer sets one, because the body and the log that it may wait for
-//! have limits of their own. The attack that this guards against is the slow one: many connections that send a
-//! header byte by byte, or never read their answers, and so take every place.
+//! have limits of their own. The attack that this guards against is the slow one: many connections that
+//! send a header byte by byte, or never read their answers, and so take every place.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -28,7 +28,8 @@ pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The most fields of a header; above it the answer is 431, too.
 pub const HEADER_FIELDS_MAX: usize = 32;
 
-/// An answer, or what becomes one. Only what waits is put on the heap, so that what does not is as small as its answer.
+/// An answer, or what becomes one. Only what waits is put on the heap, so that what does not is as small as
+/// its answer.
 pub(super) enum Answering {
     Now(Option<Answer>),
     Later(Pin<Box<dyn Future<Output = Answer>>>),

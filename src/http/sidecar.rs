@@ -80,8 +80,8 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The methods that it takes, and how `Allow` names them. `HEAD` goes with every `GET`; hyper leaves the body
-    /// out.
+    /// The methods that it takes, and how `Allow` names them. `HEAD` goes with every `GET`; hyper leaves
+    /// the body out.
     const fn methods(self) -> (&'static [Method], &'static str) {
         match self {
             Self::Check => (&[Method::GET, Method::HEAD, Method::POST], "GET, HEAD, POST"),

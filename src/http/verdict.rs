@@ -1,8 +1,8 @@
 //! The answers to a check of one address, made beforehand.
 //!
-//! There are four: two verdicts in two forms. What changes in them is the position and the age of the snapshot, in
-//! their headers, and most requests find both as the one before left them. So making an answer is a copy of
-//! its headers, which formats no number and hashes no name.
+//! There are four: two verdicts in two forms. What changes in them is the position and the age of the
+//! snapshot, in their headers, and most requests find both as the one before left them. So making an answer
+//! is a copy of its headers, which formats no number and hashes no name.
 
 use bytes::Bytes;
 use hyper::HeaderMap;

@@ -5,9 +5,10 @@
 //!                                                                └──► queue ──► <kind>-1  …
 //! ```
 //!
-//! Each thread that answers has a runtime and a reader of snapshots of its own and shares nothing with the others that
-//! changes per request. So lookups scale with the threads, and a slow client of one worker is nothing to
-//! another. A connection stays with the worker that got it; they are handed out in turn and never moved.
+//! Each thread that answers has a runtime and a reader of snapshots of its own and shares nothing with the
+//! others that changes per request. So lookups scale with the threads, and a slow client of one worker is
+//! nothing to another. A connection stays with the worker that got it; they are handed out in turn and
+//! never moved.
 //!
 //! At the drain the acceptors close their listeners, and each worker tells its connections to end and waits
 //! for them until the time that the drain names. What is left is cut off with the runtime.
@@ -282,8 +283,8 @@ pub(super) enum Idle {
     Spin,
 }
 
-/// Keeps the thread that it runs on from sleeping: there always is a task that wants its turn, and between two turns
-/// the runtime asks for news without waiting for any.
+/// Keeps the thread that it runs on from sleeping: there always is a task that wants its turn, and between
+/// two turns the runtime asks for news without waiting for any.
 async fn spin() {
     loop {
         tokio::task::yield_now().await;

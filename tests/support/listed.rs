@@ -1,4 +1,5 @@
-//! What lookups are answered from, over a list that is there from the start, without a log and without listeners.
+//! What lookups are answered from, over a list that is there from the start, without a log and without
+//! listeners.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ impl Listed {
         let (mut publisher, readers) = Publisher::new();
         publisher.publish(draft.snapshot(view.position()));
         let status = Arc::new(Status::new(Instant::now()));
-        // In the future, so that every answer names the age 0: one that grows would be made anew each millisecond.
+        // In the future, so that every answer names the age 0: one that grows would be made anew each
+        // millisecond.
         status.set_proven(Instant::now() + Duration::from_secs(3600));
         let directory = tempfile::tempdir().expect("a folder");
         let app = App {

@@ -1,8 +1,8 @@
 //! A batch as a JSON array of texts.
 //!
-//! `serde_json` reads an array in one go, which would keep the other connections of the thread waiting. So the array
-//! is taken apart here, and what is more than a plain text between quotes is left to `serde_json`: an element with an
-//! escape, one that is no text, and the words for an array that is none.
+//! `serde_json` reads an array in one go, which would keep the other connections of the thread waiting. So
+//! the array is taken apart here, and what is more than a plain text between quotes is left to
+//! `serde_json`: an element with an escape, one that is no text, and the words for an array that is none.
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -19,7 +19,8 @@ pub(super) struct Elements<'a> {
     /// How many elements were read.
     read: usize,
     addresses_max: usize,
-    /// The first element that is no address. It is told only if the whole is an array, and not too long a one.
+    /// The first element that is no address. It is told only if the whole is an array, and not too long a
+    /// one.
     wrong: Option<Problem>,
 }
 
@@ -83,7 +84,8 @@ impl<'a> Elements<'a> {
         Ok(Element::Other(value))
     }
 
-    /// The problem of an array that is none. It is read once more from the beginning, to find the words for it.
+    /// The problem of an array that is none. It is read once more from the beginning, to find the words for
+    /// it.
     fn malformed(&self) -> Problem {
         let read = serde_json::from_slice::<Vec<IgnoredAny>>(self.body);
         let error = read.err().map_or_else(String::new, |error| error.to_string());
@@ -140,8 +142,8 @@ mod tests {
 
     use super::*;
 
-    /// What the body is as a whole to `serde_json`: the texts of its elements, none in the place of one that is
-    /// no text; or why it is no array.
+    /// What the body is as a whole to `serde_json`: the texts of its elements, none in the place of one
+    /// that is no text; or why it is no array.
     fn as_serde_reads(body: &[u8]) -> Result<Vec<Option<String>>, String> {
         let values: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         Ok(values.iter().map(|value| serde_json::from_str(value.get()).ok()).collect())

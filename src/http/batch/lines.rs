@@ -36,8 +36,8 @@ impl<'a> Lines<'a> {
 }
 
 impl Addresses for Lines<'_> {
-    /// The first line that is no address ends it. A problem names the line as an editor counts it, and the number of
-    /// the address.
+    /// The first line that is no address ends it. A problem names the line as an editor counts it, and the
+    /// number of the address.
     fn read(&mut self, slice: &mut Vec<Address>) -> Result<Progress, Problem> {
         for _ in 0..SLICE_ADDRESSES {
             let Some(line) = self.next() else { return Ok(Progress::End) };
