@@ -382,6 +382,7 @@ mod tests {
             [lookup]
             listen = ["127.0.0.1:0", "127.0.0.1:0", "unix:/tmp/l.sock"]
             workers = 2
+            spin = true
             [admin]
             listen = ["0.0.0.0:8182"]
             allow_remote = true
@@ -394,7 +395,7 @@ mod tests {
         "#;
         let config = parse(text).expect("a configuration");
         assert_eq!(config.log.skip_offsets, [Offset::new(7)]);
-        assert_eq!((config.lookup.listen.len(), config.lookup.workers), (3, 2));
+        assert_eq!((config.lookup.listen.len(), config.lookup.workers, config.lookup.spin), (3, 2, true));
         assert_eq!(config.admin.socket_mode.bits(), 0o660);
         assert_eq!(config.http.hosts, ["blacklist.example"]);
         let ProjectorSettings { listen, takeover_after } = config.projector;

@@ -12,30 +12,34 @@
 //!   accept                   connection   one task; bytes pass the pace, hyper makes requests of them
 //!     │ a place              Worker::answer   size ─► `Host` ─► Sidecar::route  path ─► method
 //!     ▼                        └─► check      address ─► snapshot.lookup ─► verdict
-//!   worker in turn ────────► headers: position, age ─► one write
+//!   worker in turn ────────► verdict      an answer made beforehand: position, age ─► one write
 //! ```
 //!
-//! Between its header and the write a lookup takes no lock and waits for no other thread: the reader is the
-//! worker's own, and so is all that a lookup changes. A batch yields to the other connections of its thread
-//! now and then. What may take long (copies of the list, previews) is done for
-//! the admin listener only, on further threads.
+//! Between its header and the write a lookup takes no lock, awaits nothing and waits for no other thread:
+//! the reader is the worker's own, and so is all that a lookup changes. From the address to the verdict it
+//! allocates nothing, and for its answer no more than hyper does for any answer with as many headers
+//! (`tests/allocations.rs`). A batch yields to the other connections of its thread after each slice. What
+//! may take long (copies of the list, previews) is done for the admin listener only, on further threads.
 //!
 //! Whatever comes from outside has a named limit, at the top of the file that enforces it: connections, bytes
 //! and fields of a header, bytes of a body, addresses, commands, and the time that each of them may take.
 //! There is no TLS: the ports are for the host itself, and [`guard`] tells what keeps web pages out.
 //!
-//! Where things are: [`settings`] says where to listen, `listen` binds, `worker` has the threads, `connection`
-//! and [`pace`] serve one connection within its limits, `route` finds who answers, [`guard`] who may ask;
-//! `sidecar`, with `lookup`, `health`, `admin` and `ranges`, and `projector` answer; `answer` and [`codes`] are what answers are made of.
-//! [`client`] is the other side, for the command line.
+//! Where things are: [`settings`] says where to listen, `listen` binds, `worker` has the threads,
+//! `connection` and [`pace`] serve one connection within its limits, `route` finds who answers, [`guard`]
+//! who may ask; `sidecar`, with `lookup`, `batch`, `health`, `admin` and `ranges`, and `projector` answer;
+//! `answer`, `verdict` and [`codes`] are what answers are made of. [`handler`] is a worker without sockets,
+//! for benches and tests. [`client`] is the other side, for the command line.
 
 mod admin;
 mod answer;
+mod batch;
 pub mod client;
 pub mod codes;
 mod connection;
 mod group;
 pub mod guard;
+pub mod handler;
 mod health;
 mod listen;
 mod lookup;
@@ -46,6 +50,7 @@ pub mod request;
 mod route;
 pub mod settings;
 mod sidecar;
+mod verdict;
 mod worker;
 
 use std::io;
@@ -59,14 +64,14 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::admin::{APPEND_MAX, GROUP_COMMANDS_MAX, SETTLE_MAX, WAIT_DEFAULT, WAIT_MAX};
 pub use self::answer::exact;
+pub use self::batch::{ADMIN_BATCH_ADDRESSES_MAX, LOOKUP_BATCH_ADDRESSES_MAX, LOOKUP_BODY_BYTES_MAX};
 use self::guard::{Hosts, Token};
 use self::listen::{Listener, Rights};
-pub use self::lookup::{ADMIN_BATCH_ADDRESSES_MAX, LOOKUP_BATCH_ADDRESSES_MAX, LOOKUP_BODY_BYTES_MAX};
 pub use self::ranges::EXPORT_MAX;
 pub use self::route::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 use self::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 pub use self::worker::{ADMIN_CONNECTIONS_MAX, LOOKUP_CONNECTIONS_MAX};
-use self::worker::{Acceptor, Worker};
+use self::worker::{Acceptor, Idle, Worker};
 use crate::log::CommandSink;
 use crate::record::Position;
 use crate::served::Served;
@@ -248,6 +253,7 @@ impl Server {
 struct Plan {
     kind: Kind,
     workers: usize,
+    idle: Idle,
     listen: Vec<Listen>,
     rights: Rights,
 }
@@ -256,6 +262,7 @@ struct Plan {
 struct Bound {
     kind: Kind,
     workers: usize,
+    idle: Idle,
     listeners: Vec<Listener>,
     runtime: Runtime,
 }
@@ -263,11 +270,12 @@ struct Bound {
 impl Plan {
     /// The lookup listeners, as the settings want them.
     fn lookup(settings: &LookupSettings) -> Result<Self, StartError> {
-        let LookupSettings { listen, workers } = settings.clone();
+        let LookupSettings { listen, workers, spin } = settings.clone();
         if workers == 0 {
             return Err(StartError::Configuration("[lookup] workers must be at least 1".to_owned()));
         }
-        Ok(Self { kind: Kind::Lookup, workers, listen, rights: Rights::READ })
+        let idle = if spin { Idle::Spin } else { Idle::Sleep };
+        Ok(Self { kind: Kind::Lookup, workers, idle, listen, rights: Rights::READ })
     }
 
     /// The admin listeners with their own socket behind the others. They have one worker: it alone then knows
@@ -286,13 +294,14 @@ impl Plan {
         listen.push(always);
         let rights = Rights::new(settings)
             .map_err(|fault| StartError::Configuration(format!("{fault} ([admin] socket_group)")))?;
-        Ok(Self { kind: Kind::Admin, workers: 1, listen, rights })
+        Ok(Self { kind: Kind::Admin, workers: 1, idle: Idle::Sleep, listen, rights })
     }
 
-    /// The listeners of a projector. They take nothing and show nothing that is secret, so that whoever reaches
-    /// them may ask.
+    /// The listeners of a projector. They take nothing and show nothing that is secret, so that whoever
+    /// reaches them may ask.
     fn projector(listen: &[Listen]) -> Self {
-        Self { kind: Kind::Admin, workers: 1, listen: listen.to_vec(), rights: Rights::READ }
+        let (kind, idle, rights) = (Kind::Admin, Idle::Sleep, Rights::READ);
+        Self { kind, workers: 1, idle, listen: listen.to_vec(), rights }
     }
 
     /// Binds every place, or none: those that were bound are closed again when a later one fails.
@@ -305,7 +314,7 @@ impl Plan {
         };
         let listeners = self.listen.into_iter().map(bind).collect::<Result<_, _>>()?;
         drop(context);
-        Ok(Bound { kind: self.kind, workers: self.workers, listeners, runtime })
+        Ok(Bound { kind: self.kind, workers: self.workers, idle: self.idle, listeners, runtime })
     }
 }
 
@@ -326,7 +335,7 @@ struct Start {
 impl Start {
     /// Starts the workers of one kind of listener, then what accepts for them.
     fn threads(&self, bound: Bound, threads: &mut Vec<JoinHandle<()>>) -> Result<(), StartError> {
-        let Bound { kind, workers, listeners, runtime } = bound;
+        let Bound { kind, workers, idle, listeners, runtime } = bound;
         let mut queues = Vec::new();
         for number in 0..workers {
             // Needs no bound of its own: whatever is in it holds one of the acceptor's places.
@@ -337,7 +346,7 @@ impl Start {
                 (self.source.clone(), Arc::clone(&self.hosts), self.draining.clone());
             let drained = drain.clone();
             let worker = move || Worker::new(source, kind, hosts, drained);
-            let run = move || worker::run_local(local, worker, handed, drain);
+            let run = move || worker::run_local(local, idle, worker, handed, drain);
             threads.push(spawn(format!("{}-{number}", kind.name()), run)?);
         }
         let (acceptor, drain) = (Acceptor::new(kind, queues), self.draining.clone());

@@ -1,6 +1,6 @@
 //! Reading addresses and ranges strictly, and finding out what was meant where that fails.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -71,10 +71,60 @@ fn parse_prefix(address: &str, length: &str) -> Result<Range, RangeError> {
 /// The standard parser is as strict as we want it: no leading zeros, no zone, no port, no blanks. Only its
 /// error says nothing, so that what is wrong is found out once it has failed.
 pub(super) fn parse_ip(text: &str) -> Result<IpAddr, RangeError> {
+    if let Some(ip) = parse_groups(text.as_bytes()) {
+        return Ok(ip.into());
+    }
     text.parse().map_err(|_| {
         let (reason, meant) = diagnose(text);
         RangeError::Address { text: shown(text), reason, meant }
     })
+}
+
+/// Reads the usual form of an IPv6 address: groups of hex digits, and at most one gap. All else is left to
+/// the standard parser, which takes three times as long, because at each group it looks whether an IPv4
+/// address begins there.
+fn parse_groups(text: &[u8]) -> Option<Ipv6Addr> {
+    let (mut bits, mut groups, mut before_gap) = (0_u128, 0, None);
+    let mut rest = text;
+    if let Some(behind) = rest.strip_prefix(b"::") {
+        (before_gap, rest) = (Some(0), behind);
+    }
+    while !rest.is_empty() {
+        let (group, behind) = parse_group(rest)?;
+        (bits, groups) = (bits << 16 | u128::from(group), groups + 1);
+        rest = match behind {
+            [] => behind,
+            [b':', b':', behind @ ..] if before_gap.is_none() => {
+                before_gap = Some(groups);
+                behind
+            }
+            [b':', behind @ ..] if !behind.is_empty() && groups < 8 => behind,
+            _ => return None,
+        };
+    }
+    match before_gap {
+        None if groups == 8 => Some(bits.into()),
+        Some(before) if groups < 8 => {
+            let low = !(u128::MAX << (16 * (groups - before)));
+            let high = (bits & !low).checked_shl(16 * (8 - groups)).unwrap_or_default();
+            Some((high | bits & low).into())
+        }
+        _ => None,
+    }
+}
+
+/// One group, and what follows it.
+fn parse_group(text: &[u8]) -> Option<(u16, &[u8])> {
+    const DIGITS_MAX: usize = 4;
+    let mut group = 0;
+    for (digits, byte) in text.iter().enumerate() {
+        match char::from(*byte).to_digit(16) {
+            Some(digit) if digits < DIGITS_MAX => group = group << 4 | digit,
+            None if digits > 0 => return Some((u16::try_from(group).ok()?, text.get(digits..)?)),
+            _ => return None,
+        }
+    }
+    Some((u16::try_from(group).ok()?, &[]))
 }
 
 /// The longest text that is looked at for what was meant; no way to write an address is longer.

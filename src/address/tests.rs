@@ -191,6 +191,27 @@ fn any_range() -> impl Strategy<Value = Range> {
     prop_oneof![v4, v6]
 }
 
+/// Groups of an IPv6 address as they might be written, empty ones among them.
+fn groups() -> impl Strategy<Value = String> {
+    let group = prop_oneof![8 => "[0-9a-fA-F]{1,4}", 2 => "0", 2 => "", 1 => "[0-9a-g]{0,6}", 1 => "1.2.3.4"];
+    prop::collection::vec(group, 0..11).prop_map(|groups| groups.join(":"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn an_address_is_what_the_standard_library_takes_for_one(
+        text in prop_oneof![groups(), "[0-9a-f:.]{0,40}"],
+        (ones, zeros) in any::<(u128, u128)>(),
+    ) {
+        for text in [text, ones.ip().to_string(), (ones & zeros & zeros.rotate_left(1)).ip().to_string()] {
+            let expected = text.parse::<IpAddr>();
+            prop_assert_eq!(parse_ip(&text).ok(), expected.ok(), "{}", text);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_shown_parses_to_the_same_range(range in any_range()) {

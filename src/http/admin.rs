@@ -20,7 +20,6 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use serde::Serialize;
 use serde_json::Value;
@@ -31,7 +30,7 @@ use super::answer::{Answer, Problem, exact, json};
 use super::codes;
 use super::group::{self, Numbered};
 use super::guard::{self, Peer};
-use super::request::{self, BODY_BYTES_MAX, Parameters};
+use super::request::{self, BODY_BYTES_MAX, Incoming, Parameters};
 use super::sidecar::Sidecar;
 use crate::address::Ends;
 use crate::command::{Action, Command, CommandId};
@@ -100,7 +99,7 @@ fn wait_of(millis: &str) -> Result<Duration, Problem> {
 pub(super) async fn commands(
     sidecar: &Sidecar,
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut impl Incoming,
     peer: Peer,
 ) -> Result<Answer, Problem> {
     // Before the body is read: who may not write must not make us hold 4 MiB either.

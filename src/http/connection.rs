@@ -34,11 +34,8 @@ where
     let service = service_fn(|request| {
         // Begun here, not in the future, which hyper may poll later; its end is that of the body.
         let in_service = InService::begin(&pace);
-        let worker = Rc::clone(&worker);
-        async move {
-            let answer = worker.answer(request, peer).await;
-            Ok::<_, Infallible>(answer.map(|body| body.held_by(in_service)))
-        }
+        let answering = worker.answer(request, peer, pace.now().into_std());
+        async move { Ok::<_, Infallible>(answering.await.map(|body| body.held_by(in_service))) }
     });
     let io = TokioIo::new(Paced::new(socket, Rc::clone(&pace)));
     // A client may send its last request and close its half: it still gets its answer. That also spares a
@@ -51,6 +48,7 @@ where
     let mut connection = pin!(connection);
     let mut alarm = pin!(tokio::time::sleep(IDLE_MAX));
     poll_fn(|cx| {
+        pace.begin_turn();
         // Asked at each poll: telling hyper twice changes nothing, and the drain wakes us when it begins.
         if pace.draining(cx) {
             connection.as_mut().graceful_shutdown();

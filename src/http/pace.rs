@@ -9,15 +9,15 @@
 //!    in any stage, while the client takes nothing of what we write: at most STALL_MAX
 //! ```
 //!
-//! Two facts keep it cheap. Changes of stage read no clock: they set a mark, and the next poll of the
-//! connection, which reads it anyway, dates them all. And the one timer of a connection, the *alarm*, may
-//! ring too early: it is moved only when the deadline has come nearer than it, and set anew when it rings
-//! before its time. A header that arrives whole, and is answered at once, never moves it: by the time of the
-//! look the stage is Idle again, with a deadline later than the alarm.
+//! Two facts keep it cheap. The clock is read once a turn of the connection: changes of stage set a mark,
+//! and the turn dates them all. And the one timer of a connection, the *alarm*, may ring too early: it is
+//! moved only when the deadline has come nearer than it, and set anew when it rings before its time. A
+//! header that arrives whole, and is answered at once, never moves it: by the time of the look the stage is
+//! Idle again, with a deadline later than the alarm.
 //!
 //! A request has no limit here, unless its answer sets one, because the body and the log that it may wait for
-//! have limits of their own. The attack that this guards against is the slow one: many connections that send a
-//! header byte by byte, or never read their answers, and so take every place.
+//! have limits of their own. The attack that this guards against is the slow one: many connections that
+//! send a header byte by byte, or never read their answers, and so take every place.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -59,6 +59,8 @@ pub(super) struct Pace {
     stalled: Cell<bool>,
     /// Whether the time for the present stage begins anew.
     anew: Cell<bool>,
+    /// When the present turn of the connection began.
+    now: Cell<Instant>,
     since: Cell<Instant>,
     /// When the present request ends at the latest, however well it gets on.
     until: Cell<Option<Instant>>,
@@ -69,18 +71,30 @@ pub(super) struct Pace {
 impl Pace {
     /// The pace of a connection that begins now, idle.
     pub(super) fn new() -> Rc<Self> {
+        let now = Instant::now();
         Rc::new(Self {
             stage: Cell::new(Stage::Idle),
             stalled: Cell::new(false),
             anew: Cell::new(true),
-            since: Cell::new(Instant::now()),
+            now: Cell::new(now),
+            since: Cell::new(now),
             until: Cell::new(None),
             draining: Cell::new(false),
             waker: RefCell::new(None),
         })
     }
 
-    /// Changes the stage; its time begins when the clock is next read.
+    /// Reads the clock, once for all that the connection does until its next turn.
+    pub(super) fn begin_turn(&self) {
+        self.now.set(Instant::now());
+    }
+
+    /// The time that it is in this turn.
+    pub(super) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Changes the stage; its time begins with the turn that notices it.
     fn set(&self, stage: Stage) {
         self.stage.set(stage);
         self.anew.set(true);
@@ -128,10 +142,10 @@ impl Pace {
         Some(self.until.get().map_or(by_stage, |until| until.min(by_stage)))
     }
 
-    /// Ready once the connection has taken too long. Reads the clock once; the alarm is only moved when it
-    /// would ring too late, and when it rings too early.
+    /// Ready once the connection has taken too long. The alarm is only moved when it would ring too late, and
+    /// when it rings too early.
     pub(super) fn poll_overdue(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<()> {
-        let now = Instant::now();
+        let now = self.now();
         let Some(deadline) = self.deadline(now) else { return Poll::Pending };
         if now >= deadline {
             return Poll::Ready(());

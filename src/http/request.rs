@@ -6,11 +6,13 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::fmt::Display;
 use std::ops::Deref;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
@@ -29,6 +31,11 @@ pub const BODY_MAX: Duration = Duration::from_secs(10);
 /// How long the body of a refused request is read and thrown away, so that its sender sees the answer; and
 /// no more than [`BODY_BYTES_MAX`] of it.
 pub const DISCARD_MAX: Duration = Duration::from_secs(2);
+
+/// The body of a request: hyper's, or one that is there already where there is no connection.
+pub(super) trait Incoming: Body<Data = Bytes, Error: Display> + Unpin {}
+
+impl<B: Body<Data = Bytes, Error: Display> + Unpin> Incoming for B {}
 
 /// Decodes percent-encoding, once; none if what comes of it is not UTF-8. A `%` that begins no code stands
 /// for itself.
@@ -134,7 +141,7 @@ impl Drop for Received<'_> {
 /// refusals, because it is then unknown where the next request on it begins.
 pub(super) async fn body<'a>(
     bodies: &'a Bodies,
-    body: &mut Incoming,
+    body: &mut impl Incoming,
     bytes_max: usize,
 ) -> Result<Received<'a>, Problem> {
     let announced = body.size_hint().lower();
@@ -166,25 +173,32 @@ pub(super) async fn body<'a>(
 enum CollectError {
     TooLong,
     TooMany,
-    Broken(hyper::Error),
+    Broken(String),
 }
 
 /// Reads on. The limit is looked at piece by piece, since a body in chunks announces no size.
 async fn collect(
-    body: &mut Incoming,
+    body: &mut impl Incoming,
     received: &mut Received<'_>,
     bytes_max: usize,
 ) -> Result<(), CollectError> {
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(CollectError::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| CollectError::Broken(error.to_string()))?.into_data() else {
+            continue;
+        };
         received.extend(&data, bytes_max)?;
+        if body.is_end_stream() {
+            break;
+        }
+        // A client that sends faster than we read must not keep the thread for all of it.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
 
 /// Reads what is left of the body of a request that is refused: a socket that is closed with unread bytes
 /// takes the answer back that was sent last.
-pub(super) async fn discard(head: &Parts, body: &mut Incoming) {
+pub(super) async fn discard(head: &Parts, body: &mut impl Incoming) {
     // Who asks first, with `Expect`, sends nothing unless we read.
     if body.is_end_stream() || head.headers.contains_key(EXPECT) {
         return;
@@ -192,7 +206,7 @@ pub(super) async fn discard(head: &Parts, body: &mut Incoming) {
     let rest = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+            bytes += frame.data_ref().map_or(0, Bytes::len);
             if bytes > BODY_BYTES_MAX {
                 break;
             }

@@ -6,14 +6,20 @@
 //!
 //! Every answer, a refusal too, leaves through [`Worker::answer`].
 
-use hyper::body::Incoming;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 
 use super::answer::{Answer, Problem};
+use super::codes;
 use super::guard::{self, Peer};
+use super::request::{self, Incoming};
+use super::sidecar::{Routed, Waiting};
 use super::worker::{Answers, Worker};
-use super::{codes, request};
 
 /// The longest request target, in bytes; above it the answer is 414, and the connection ends.
 pub const TARGET_BYTES_MAX: usize = 2 * 1024;
@@ -22,11 +28,69 @@ pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The most fields of a header; above it the answer is 431, too.
 pub const HEADER_FIELDS_MAX: usize = 32;
 
+/// An answer, or what becomes one. Only what waits is put on the heap, so that what does not is as small as
+/// its answer.
+pub(super) enum Answering {
+    Now(Option<Answer>),
+    Later(Pin<Box<dyn Future<Output = Answer>>>),
+}
+
+impl Future for Answering {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Self::Now(answer) => Poll::Ready(answer.take().expect("it is not polled behind its end")),
+            Self::Later(later) => later.as_mut().poll(cx),
+        }
+    }
+}
+
 impl Worker {
     /// Answers one request. There is no error: whatever goes wrong is an answer, too.
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
-        let (head, mut body) = request.into_parts();
-        let answer = match self.route(&head, &mut body, peer).await {
+    pub(super) fn answer(
+        self: &Rc<Self>,
+        request: Request<impl Incoming + 'static>,
+        peer: Peer,
+        now: Instant,
+    ) -> Answering {
+        let (head, body) = request.into_parts();
+        match self.route(&head, peer, now) {
+            Ok(Routed::Answered(answer)) => Answering::Now(Some(answer)),
+            Ok(Routed::Waits(what)) => {
+                Answering::Later(Box::pin(Rc::clone(self).wait(head, body, peer, Ok(what))))
+            }
+            Err(problem) => Answering::Later(Box::pin(Rc::clone(self).wait(head, body, peer, Err(problem)))),
+        }
+    }
+
+    /// Asks the questions that hold for every path, then whoever has the path.
+    fn route(&self, head: &Parts, peer: Peer, now: Instant) -> Result<Routed, Problem> {
+        check_size(head)?;
+        // Probes name whatever host they were configured with, and learn nothing that is secret.
+        if !matches!(head.uri.path(), "/healthz" | "/readyz") {
+            guard::check_host(head, &self.hosts, peer)?;
+        }
+        match &self.answers {
+            Answers::Sidecar(sidecar) => sidecar.route(head, now),
+            Answers::Projector(projector) => projector.route(head).map(Routed::Answered),
+        }
+    }
+
+    /// Answers what waits, be it only for the rest of a body that is refused.
+    async fn wait(
+        self: Rc<Self>,
+        head: Parts,
+        mut body: impl Incoming,
+        peer: Peer,
+        what: Result<Waiting, Problem>,
+    ) -> Answer {
+        let answer = match (what, &self.answers) {
+            (Ok(what), Answers::Sidecar(sidecar)) => sidecar.wait(what, &head, &mut body, peer).await,
+            (Ok(_), Answers::Projector(_)) => unreachable!("nothing of a projector waits"),
+            (Err(problem), _) => Err(problem),
+        };
+        let answer = match answer {
             Ok(answer) => answer,
             Err(problem) => {
                 // Whose body was too slow already had its time.
@@ -37,21 +101,8 @@ impl Worker {
             }
         };
         match &self.answers {
-            Answers::Sidecar(sidecar) => sidecar.stamped(answer),
+            Answers::Sidecar(sidecar) => sidecar.stamped(answer, Instant::now()),
             Answers::Projector(_) => answer,
-        }
-    }
-
-    /// Asks the questions that hold for every path, then whoever has the path.
-    async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Result<Answer, Problem> {
-        check_size(head)?;
-        // Probes name whatever host they were configured with, and learn nothing that is secret.
-        if !matches!(head.uri.path(), "/healthz" | "/readyz") {
-            guard::check_host(head, &self.hosts, peer)?;
-        }
-        match &self.answers {
-            Answers::Sidecar(sidecar) => sidecar.route(head, body, peer).await,
-            Answers::Projector(projector) => projector.route(head),
         }
     }
 }

@@ -86,11 +86,15 @@ pub struct LookupSettings {
     /// How many threads answer, from 1 to [`WORKERS_MAX`](crate::config::WORKERS_MAX); by default 1. Each
     /// holds one core at most.
     pub workers: usize,
+    /// Whether these threads look for requests without ever sleeping; by default they sleep. It spares a
+    /// request the time that waking a thread takes, and costs a core for each of them, busy or not.
+    pub spin: bool,
 }
 
 impl Default for LookupSettings {
     fn default() -> Self {
-        Self { listen: vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8181)))], workers: 1 }
+        let listen = vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8181)))];
+        Self { listen, workers: 1, spin: false }
     }
 }
 

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::Method;
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 
 use super::admin::Acknowledged;
 use super::answer::{AGE_MS, Answer, POSITION, Problem};
 use super::guard::Peer;
+use super::lookup::Checked;
 use super::ranges::Exports;
-use super::request::Bodies;
+use super::request::{Bodies, Incoming};
+use super::verdict::{Stamp, VerdictAnswers, wanted_form};
 use super::worker::Drain;
-use super::{App, Kind, admin, health, lookup, ranges};
+use super::{App, Kind, admin, batch, health, lookup, ranges};
 use crate::snapshot::{Reader, Snapshot};
 
 /// What a worker of a sidecar answers from. It never leaves its thread, so that plain cells are enough.
@@ -29,6 +30,7 @@ pub(super) struct Sidecar {
     /// There is one admin worker, so that it knows all that was acknowledged.
     pub(super) acknowledged: RefCell<Acknowledged>,
     reader: RefCell<Reader>,
+    verdicts: RefCell<VerdictAnswers>,
 }
 
 /// The paths that there are.
@@ -39,6 +41,20 @@ enum Route<'a> {
     Healthz,
     Readyz,
     Status,
+    Commands,
+    Ranges,
+}
+
+/// What comes of a request.
+pub(super) enum Routed {
+    Answered(Answer),
+    Waits(Waiting),
+}
+
+/// What waits: for its body, for the log, for another thread.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Waiting {
+    Batch,
     Commands,
     Ranges,
 }
@@ -64,19 +80,14 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The methods that it takes, as `Allow` names them. `HEAD` goes with every `GET`; hyper leaves the body
-    /// out.
-    const fn methods(self) -> &'static str {
+    /// The methods that it takes, and how `Allow` names them. `HEAD` goes with every `GET`; hyper leaves
+    /// the body out.
+    const fn methods(self) -> (&'static [Method], &'static str) {
         match self {
-            Self::Check => "GET, HEAD, POST",
-            Self::Commands => "POST",
-            _ => "GET, HEAD",
+            Self::Check => (&[Method::GET, Method::HEAD, Method::POST], "GET, HEAD, POST"),
+            Self::Commands => (&[Method::POST], "POST"),
+            _ => (&[Method::GET, Method::HEAD], "GET, HEAD"),
         }
-    }
-
-    /// Whether it takes the method; methods are case-sensitive.
-    fn takes(self, method: &Method) -> bool {
-        self.methods().split(", ").any(|taken| taken == method.as_str())
     }
 }
 
@@ -84,7 +95,8 @@ impl Sidecar {
     pub(super) fn new(app: Arc<App>, kind: Kind, drain: Drain) -> Self {
         let reader = RefCell::new(app.readers.reader());
         let (exports, bodies, acknowledged) = (Exports::new(), Bodies::default(), RefCell::default());
-        Self { app, kind, exports, drain, bodies, acknowledged, reader }
+        let verdicts = RefCell::new(VerdictAnswers::new());
+        Self { app, kind, exports, drain, bodies, acknowledged, reader, verdicts }
     }
 
     /// Looks at the newest snapshot, briefly: the closure can't await.
@@ -99,39 +111,65 @@ impl Sidecar {
         self.reader.borrow_mut().hold()
     }
 
-    /// Asks for the path and its methods, then the path.
-    pub(super) async fn route(
+    /// Asks for the path and its methods, then the path; answers if nothing is to be waited for.
+    pub(super) fn route(&self, head: &Parts, now: Instant) -> Result<Routed, Problem> {
+        let route = Route::find(head.uri.path(), self.kind).ok_or_else(not_found)?;
+        let (taken, allowed) = route.methods();
+        if !taken.contains(&head.method) {
+            return Err(Problem::method_not_allowed(allowed));
+        }
+        let answer = match route {
+            Route::CheckSegment(segment) => {
+                return Ok(self.checked(&lookup::check_segment(self, head, segment)?, head, now));
+            }
+            Route::Check if head.method == Method::POST => return Ok(Routed::Waits(Waiting::Batch)),
+            Route::Check => return Ok(self.checked(&lookup::check_parameter(self, head)?, head, now)),
+            Route::Healthz => health::healthz(),
+            Route::Readyz => health::readyz(self, head)?,
+            Route::Status => health::status(self, head)?,
+            Route::Commands => return Ok(Routed::Waits(Waiting::Commands)),
+            Route::Ranges => return Ok(Routed::Waits(Waiting::Ranges)),
+        };
+        Ok(Routed::Answered(self.stamped(answer, now)))
+    }
+
+    /// The answer to a check.
+    fn checked(&self, checked: &Checked, head: &Parts, now: Instant) -> Routed {
+        let stamp = Stamp { position: checked.position, age_ms: self.age_ms(now) };
+        let mut verdicts = self.verdicts.borrow_mut();
+        Routed::Answered(verdicts.answer(checked.verdict, wanted_form(head), stamp))
+    }
+
+    /// Answers what takes longer.
+    pub(super) async fn wait(
         &self,
+        what: Waiting,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut impl Incoming,
         peer: Peer,
     ) -> Result<Answer, Problem> {
-        let route = Route::find(head.uri.path(), self.kind).ok_or_else(not_found)?;
-        if !route.takes(&head.method) {
-            return Err(Problem::method_not_allowed(route.methods()));
-        }
-        match route {
-            Route::CheckSegment(segment) => lookup::check_segment(self, head, segment),
-            Route::Check if head.method == Method::POST => lookup::check_batch(self, head, body).await,
-            Route::Check => lookup::check_parameter(self, head),
-            Route::Healthz => Ok(health::healthz()),
-            Route::Readyz => health::readyz(self, head),
-            Route::Status => health::status(self, head),
-            Route::Commands => admin::commands(self, head, body, peer).await,
-            Route::Ranges => ranges::ranges(self, head).await,
+        match what {
+            Waiting::Batch => batch::check_batch(self, head, body).await,
+            Waiting::Commands => admin::commands(self, head, body, peer).await,
+            Waiting::Ranges => ranges::ranges(self, head).await,
         }
     }
 
     /// Adds the position and the age of the snapshot to an answer that does not name them yet.
-    pub(super) fn stamped(&self, mut answer: Answer) -> Answer {
+    pub(super) fn stamped(&self, mut answer: Answer, now: Instant) -> Answer {
         let headers = answer.headers_mut();
-        let Some(position) = self.with_snapshot(|snapshot| snapshot.position()) else { return answer };
+        let Some(position) = self.with_snapshot(Snapshot::position) else { return answer };
         // An answer made from a snapshot names that one's position; meanwhile there may be a newer one.
         headers.entry(POSITION).or_insert_with(|| position.number().into());
-        if let Some(age) = self.app.status.age(Instant::now()) {
-            headers.insert(AGE_MS, u64::try_from(age.as_millis()).unwrap_or(u64::MAX).into());
+        if let Some(age_ms) = self.age_ms(now) {
+            headers.insert(AGE_MS, age_ms.into());
         }
         answer
+    }
+
+    fn age_ms(&self, now: Instant) -> Option<u64> {
+        let age = self.app.status.age(now)?;
+        Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -5,9 +5,10 @@
 //!                                                                └──► queue ──► <kind>-1  …
 //! ```
 //!
-//! Each thread that answers has a runtime and a reader of snapshots of its own and shares nothing with the others that
-//! changes per request. So lookups scale with the threads, and a slow client of one worker is nothing to
-//! another. A connection stays with the worker that got it; they are handed out in turn and never moved.
+//! Each thread that answers has a runtime and a reader of snapshots of its own and shares nothing with the
+//! others that changes per request. So lookups scale with the threads, and a slow client of one worker is
+//! nothing to another. A connection stays with the worker that got it; they are handed out in turn and
+//! never moved.
 //!
 //! At the drain the acceptors close their listeners, and each worker tells its connections to end and waits
 //! for them until the time that the drain names. What is left is cut off with the runtime.
@@ -273,9 +274,27 @@ impl Connections {
     }
 }
 
+/// What a worker does while there is nothing to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Idle {
+    /// The kernel wakes it.
+    Sleep,
+    /// It asks the kernel over and over.
+    Spin,
+}
+
+/// Keeps the thread that it runs on from sleeping: there always is a task that wants its turn, and between
+/// two turns the runtime asks for news without waiting for any.
+async fn spin() {
+    loop {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Runs a worker on the calling thread until it is done, then cuts off what is left of its connections.
 pub(super) fn run_local(
     runtime: tokio::runtime::Runtime,
+    idle: Idle,
     worker: impl FnOnce() -> Worker + 'static,
     handed: mpsc::UnboundedReceiver<Handed>,
     drain: Drain,
@@ -284,6 +303,9 @@ pub(super) fn run_local(
     // here would be at each request.
     let local = LocalSet::new();
     let task = local.spawn_local(async { worker().run(handed, drain).await });
+    if idle == Idle::Spin {
+        local.spawn_local(spin());
+    }
     if let Err(error) = local.block_on(&runtime, task) {
         tracing::error!(%error, "a worker ended in a panic");
     }

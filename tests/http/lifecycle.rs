@@ -62,7 +62,7 @@ fn a_place_that_cannot_be_listened_on_is_named() {
         (Listen::Unix(directory.path().join("none/s")), "No such file"),
         (Listen::Unix(directory.path().join("x".repeat(108))), "path must be shorter"),
     ] {
-        let lookup = LookupSettings { listen: vec![any_port(), listen.clone()], workers: 1 };
+        let lookup = LookupSettings { listen: vec![any_port(), listen.clone()], ..LookupSettings::default() };
         let error = start_error(sidecar.app(), &Settings { lookup, ..Settings::default() });
         let shown = error.to_string();
         assert!(matches!(&error, StartError::Listen { listen: named, .. } if *named == listen), "{shown}");
@@ -77,7 +77,7 @@ fn a_stale_socket_is_replaced_and_ours_is_removed() {
     let path = directory.path().join("lookup.sock");
     drop(UnixListener::bind(&path).expect("a socket"));
     assert!(path.exists(), "it is stale");
-    let lookup = LookupSettings { listen: vec![Listen::Unix(path.clone())], workers: 1 };
+    let lookup = LookupSettings { listen: vec![Listen::Unix(path.clone())], ..LookupSettings::default() };
     let mut sidecar = Sidecar::with(Settings { lookup, ..Settings::default() });
     sidecar.publish();
     assert_eq!(Client::unix(&path).get("/v1/check/1.2.3.4").status, 200);
@@ -194,4 +194,31 @@ fn a_server_that_is_forgotten_ends_too() {
     let address = sidecar.lookup_address();
     drop(sidecar.server.take());
     while TcpStream::connect(address).is_ok() {}
+}
+
+#[test]
+fn workers_that_never_sleep_answer_drain_and_end() {
+    let lookup = LookupSettings { workers: 1, spin: true, ..Settings::default().lookup };
+    let mut sidecar = Sidecar::with(Settings { lookup, ..Settings::default() });
+    let mut early = sidecar.lookup();
+    assert_eq!(early.get("/v1/check/203.0.113.7").error(), (503, "not_ready".to_owned()));
+    sidecar.publish();
+    sidecar.write("BLACKLIST 203.0.113.7");
+    let lines = "203.0.113.7\n".repeat(1000);
+    for mut client in [early, sidecar.lookup(), sidecar.lookup()] {
+        assert_eq!(client.get("/v1/check/203.0.113.7").header("portcullis-blacklisted"), Some("1"));
+        assert_eq!(client.post("/v1/check", &lines).text(), "1\n".repeat(1000));
+    }
+    let mut late = sidecar.lookup();
+    late.send("GET /readyz HTTP/1.1\r\nHo");
+    let mut idle = sidecar.lookup();
+    // Once the worker has answered another one twice, it has seen the beginning of the header.
+    assert_eq!((idle.get("/readyz").status, idle.get("/readyz").status), (200, 200));
+    let server = sidecar.server.take().expect("running");
+    let ending = std::thread::spawn(move || server.shutdown(PATIENCE));
+    assert!(idle.is_closed());
+    late.send("st: localhost\r\n\r\n");
+    assert_eq!(late.reply().error(), (503, "draining".to_owned()));
+    assert!(late.is_closed());
+    ending.join().expect("an end");
 }

@@ -156,7 +156,7 @@ impl Default for Settings {
     fn default() -> Self {
         let any_port = || vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))];
         Self {
-            lookup: LookupSettings { listen: any_port(), workers: 2 },
+            lookup: LookupSettings { listen: any_port(), workers: 2, spin: false },
             admin: AdminSettings { listen: any_port(), ..AdminSettings::default() },
             http: HttpSettings::default(),
         }
