@@ -85,14 +85,15 @@ impl Sender {
     }
 
     /// Holds the sidecar to have folded all that was sent, and refused nothing.
-    pub(crate) fn check_folded(&mut self) -> Result<(), String> {
-        wait(|| {
+    pub(crate) fn check_folded(&mut self) {
+        let folded = wait(|| {
             let status = self.status();
             let all = status["position"].as_u64() == Some(self.began_at + self.sent);
             let refused = status["refused"].as_object().into_iter().flatten();
             let none = refused.map(|(_, count)| count.as_u64()).all(|count| count == Some(0));
-            if all && none { Ok(()) } else { Err(format!("not all commands were folded: {status}")) }
-        })
+            if all && none { Ok(()) } else { Err(status.to_string()) }
+        });
+        folded.unwrap_or_else(|status| panic!("not all commands were folded: {status}"));
     }
 
     fn status(&mut self) -> Value {

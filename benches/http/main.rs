@@ -12,6 +12,7 @@ mod client;
 mod commands;
 mod cores;
 mod dialect;
+mod goals;
 mod list;
 mod machine;
 mod peers;
@@ -73,10 +74,10 @@ fn main() {
 }
 
 fn bench(args: &Args) {
-    let cores = Cores::find();
+    let (machine, cores) = (machine::describe(), Cores::find());
     cores::bind(Pid::from_raw(0), cores.client);
     let (peers, absent) = peers::start(&List::mixed(RANGES), cores.server);
-    let report = measure(args, &peers, absent);
+    let report = measure(args, machine, &peers, absent);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
     fs::create_dir_all(&folder).expect("the target directory is ours");
     let text = report.markdown();
@@ -88,19 +89,25 @@ fn bench(args: &Args) {
     println!("In {}: http.md, http.svg", folder.display());
 }
 
-fn measure(args: &Args, peers: &[Peer], absent: Vec<String>) -> Report {
+fn measure(args: &Args, machine: String, peers: &[Peer], mut absent: Vec<String>) -> Report {
     let turn = Duration::from_millis(args.turn_ms);
     let plan = Plan { rounds: args.rounds, turn, rate: args.rate };
     let asked = |scenario| args.scenarios.is_empty() || args.scenarios.contains(&scenario);
-    let when = |scenario, part: &dyn Fn() -> report::Part| asked(scenario).then(part);
-    let about = peers.iter().map(|peer| peer.about.clone()).collect();
-    Report {
-        machine: machine::describe(),
-        about,
-        absent,
-        closed1: when(Scenario::Closed1, &|| scenarios::closed(peers, plan, 1)),
-        closed8: when(Scenario::Closed8, &|| scenarios::closed(peers, plan, 8)),
-        open: when(Scenario::Open, &|| scenarios::open(peers, plan)),
-        updates: asked(Scenario::Updates).then(|| scenarios::updates(peers, plan)),
+    let servers = scenarios::servers(peers);
+    let mut parts = Vec::new();
+    if asked(Scenario::Closed1) {
+        parts.push(scenarios::closed_one(plan, &servers));
     }
+    if asked(Scenario::Closed8) {
+        parts.push(scenarios::closed_many(plan, &servers));
+    }
+    if asked(Scenario::Open) {
+        let (part, unable) = scenarios::open(plan, &servers);
+        parts.push(part);
+        absent.extend(unable);
+    }
+    // The last one, because from then on our list is another one.
+    let updates = asked(Scenario::Updates).then(|| scenarios::updates(plan, peers));
+    let about: Vec<&str> = peers.iter().map(|peer| peer.about.as_str()).collect();
+    Report { machine, peers: about.join(", "), absent, parts, updates }
 }

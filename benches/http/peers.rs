@@ -35,7 +35,7 @@ pub(crate) struct Peer {
     /// Stands before the folders, because it must have ended when they go.
     process: Process,
     folder: TempDir,
-    data: Option<TempDir>,
+    _data: Option<TempDir>,
 }
 
 impl Peer {
@@ -43,13 +43,9 @@ impl Peer {
         self.folder.path()
     }
 
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
-    }
-
     /// Keeps a folder of data for as long as it runs.
     fn keeping(self, data: TempDir) -> Self {
-        Self { data: Some(data), ..self }
+        Self { _data: Some(data), ..self }
     }
 
     /// Waits until all its servers answer, and looks whether they are right.
@@ -106,7 +102,7 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn peer(self, about: String, process: Process, servers: Vec<Server>) -> Result<Peer, String> {
-        Peer { about, servers, process, folder: self.folder, data: None }.checked()
+        Peer { about, servers, process, folder: self.folder, _data: None }.checked()
     }
 }
 

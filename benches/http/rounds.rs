@@ -48,7 +48,7 @@ impl Measured {
         })
     }
 
-    pub(crate) fn requests_a_second(&self) -> f64 {
+    pub(crate) fn answers_a_second(&self) -> f64 {
         self.all().len() as f64 / self.time.as_secs_f64()
     }
 
