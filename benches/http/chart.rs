@@ -12,10 +12,14 @@ use std::fmt::Write as _;
 use crate::client::Latencies;
 use crate::goals::under_commands;
 use crate::peers::{crowdsec, floors, haproxy, nginx, portcullis, rbldnsd, redis};
-use crate::report::{Part, Report};
+use crate::report::{Part, Report, grouped};
 
 const WIDTH: f64 = 1000.0;
-const HEIGHT: f64 = 500.0;
+const HEIGHT: f64 = 504.0;
+/// How far titles and names begin left of a plot, where the numbers of its axis stand.
+const INDENT: f64 = 40.0;
+/// Names that stand in one column; more of them take two.
+const COLUMN: usize = 4;
 /// Points of a line.
 const POINTS: u32 = 200;
 /// How many latencies must lie beyond the last percentile that is drawn.
@@ -46,7 +50,7 @@ const LOOKS: [(&str, &str, &str, f64); 9] = [
 
 /// What of a run can be drawn; none if there is nothing.
 pub(crate) fn draw(report: &Report) -> Option<String> {
-    // Of the loops, the open one: it says what a client sees that does not wait for the answer before.
+    // Of several loops the last one, which is the open one: it tells most of a server's tail.
     let candidates = report.parts.last().map(|part| (part, lines(part)));
     let updates = report.updates.as_ref().map(|updates| (&updates.part, lines_under_updates(&updates.part)));
     let plots: Vec<(&Part, Vec<Line>)> = candidates.into_iter().chain(updates).collect();
@@ -115,7 +119,7 @@ impl Plot {
         let bottom = values(0.0).fold(f64::INFINITY, f64::min);
         let top = values(quantile(nines)).fold(f64::NEG_INFINITY, f64::max);
         let powers = ((bottom * 4.0).floor() / 4.0, (top * 4.0).ceil() / 4.0);
-        Self { left: left + 62.0, top: 62.0, width: across - 92.0, height: 280.0, nines, powers }
+        Self { left: left + 62.0, top: 76.0, width: across - 92.0, height: 280.0, nines, powers }
     }
 
     fn x(&self, nines: f64) -> f64 {
@@ -130,9 +134,11 @@ impl Plot {
     fn draw(&self, part: &Part, lines: &[Line]) -> String {
         let lines_drawn: String = lines.iter().map(|line| self.line(line)).collect();
         let title = format!(
-            "<text x=\"{}\" y=\"34\" font-size=\"16\" font-weight=\"600\">Latency in µs by percentile, {}</text>\n",
-            self.left - 40.0,
-            part.name
+            "<text x=\"{}\" y=\"34\" font-size=\"16\" font-weight=\"600\">{}</text>\n\
+             <text x=\"{}\" y=\"54\" fill=\"#57606a\">latency in µs, by percentile</text>\n",
+            self.left - INDENT,
+            part.title,
+            self.left - INDENT
         );
         [title, self.across(), self.upwards(), lines_drawn, self.legend(lines)].concat()
     }
@@ -168,10 +174,11 @@ impl Plot {
             writeln!(
                 marks,
                 "<path d=\"M{} {y:.1}H{right}\" stroke=\"#d8dee4\"/>\
-                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#57606a\">{micros}</text>",
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#57606a\">{}</text>",
                 self.left,
                 self.left - 8.0,
-                y + 4.5
+                y + 4.5,
+                grouped(micros as u64)
             )
             .expect("a text grows");
             marks
@@ -188,12 +195,13 @@ impl Plot {
         format!("<polyline points=\"{}\" fill=\"none\" {}/>\n", points.trim_end(), line.stroke())
     }
 
-    /// The names in two columns below, those that are drawn on top first.
+    /// The names below, those that are drawn on top first.
     fn legend(&self, lines: &[Line]) -> String {
-        let column = self.width / 2.0;
+        let columns = lines.len().div_ceil(COLUMN).min(2);
+        let apart = (self.width + INDENT) / columns as f64;
         lines.iter().rev().enumerate().fold(String::new(), |mut names, (number, line)| {
-            let x = self.left - 40.0 + (column + 30.0) * (number % 2) as f64;
-            let y = self.top + self.height + 52.0 + 22.0 * (number / 2) as f64;
+            let x = self.left - INDENT + apart * (number % columns) as f64;
+            let y = self.top + self.height + 52.0 + 22.0 * (number / columns) as f64;
             writeln!(
                 names,
                 "<path d=\"M{x:.1} {:.1}h26\" {}/><text x=\"{:.1}\" y=\"{y:.1}\">{}</text>",

@@ -10,6 +10,8 @@ use crate::rounds::Measured;
 pub(crate) struct Part {
     /// A few words, for the head of a table.
     pub(crate) name: String,
+    /// The same for a picture.
+    pub(crate) title: String,
     /// What is done, in a sentence.
     pub(crate) about: String,
     pub(crate) measured: Vec<Measured>,
@@ -57,11 +59,19 @@ impl Part {
             let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|quantile| micros(all.value_at_quantile(quantile)));
             let spread = measured.spread_ns(0.999);
             let (least, most, max) = (micros(*spread.start()), micros(*spread.end()), micros(all.max()));
-            let (name, rate) = (&measured.name, measured.answers_a_second());
-            writeln!(table, "| {name} | {p50} | {p99} | {p999} | {least}–{most} | {max} | {rate:.0} |")
+            let (name, rate) = (&measured.name, grouped(measured.answers_a_second()));
+            writeln!(table, "| {name} | {p50} | {p99} | {p999} | {least}–{most} | {max} | {rate} |")
                 .expect("a text grows");
         }
         table
+    }
+}
+
+/// A number with its thousands apart.
+pub(crate) fn grouped(number: u64) -> String {
+    match number / 1_000 {
+        0 => number.to_string(),
+        thousands => format!("{},{:03}", grouped(thousands), number % 1_000),
     }
 }
 
@@ -69,7 +79,7 @@ impl Part {
 pub(crate) fn micros(ns: u64) -> String {
     match ns as f64 / 1_000.0 {
         micros if micros < 99.95 => format!("{micros:.1}"),
-        micros => format!("{micros:.0}"),
+        micros => grouped(micros.round() as u64),
     }
 }
 
@@ -78,11 +88,12 @@ impl Updates {
         let Sender { sent, time, latencies, .. } = &self.sender;
         let [p50, p99] = [0.5, 0.99].map(|quantile| latencies.value_at_quantile(quantile) as f64 / 1e6);
         format!(
-            "{}\n\n{}\n{}\n{sent} commands in {:.1} s, all of them folded; a group is durable and acknowledged \
+            "{}\n\n{}\n{}\n{} commands in {:.1} s, all of them folded; a group is durable and acknowledged \
              after p50 {p50:.1} ms, p99 {p99:.1} ms.\n\n",
             self.part.about,
             self.part.table(),
             goals::under_updates(&self.part),
+            grouped(*sent),
             time.as_secs_f64()
         )
     }

@@ -48,8 +48,8 @@ impl Measured {
         })
     }
 
-    pub(crate) fn answers_a_second(&self) -> f64 {
-        self.all().len() as f64 / self.time.as_secs_f64()
+    pub(crate) fn answers_a_second(&self) -> u64 {
+        (self.all().len() as f64 / self.time.as_secs_f64()).round() as u64
     }
 
     /// The least and the largest of a quantile's values in the rounds, in nanoseconds.

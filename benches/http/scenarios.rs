@@ -6,7 +6,7 @@ use crate::client::{self, Latencies, Server};
 use crate::commands::{GROUP, GROUPS_A_SECOND, Sender};
 use crate::goals::{UPDATED, under_commands};
 use crate::peers::{Peer, portcullis};
-use crate::report::{Part, Updates};
+use crate::report::{Part, Updates, grouped};
 use crate::rounds::{Measured, interleaved};
 
 /// Connections of the open loop: enough that one is free whenever a question is due.
@@ -36,7 +36,7 @@ fn measure(plan: Plan, servers: &[&Server], ask: impl Fn(&Server, usize) -> Late
 pub(crate) fn closed_one(plan: Plan, servers: &[&Server]) -> Part {
     let about = "One connection that asks again as soon as it is answered:".to_owned();
     let measured = measure(plan, servers, |server, round| client::closed_one(server, round, plan.turn));
-    Part { name: "1 connection".to_owned(), about, measured }
+    Part { name: "1 connection".to_owned(), title: "One connection".to_owned(), about, measured }
 }
 
 /// Connections that each ask again as soon as they are answered.
@@ -45,7 +45,12 @@ pub(crate) fn closed_many(plan: Plan, servers: &[&Server]) -> Part {
                  behind up to seven others:";
     let ask = |server: &Server, round| client::closed_many(server, round, 8, plan.turn);
     let measured = measure(plan, servers, ask);
-    Part { name: "8 connections".to_owned(), about: about.to_owned(), measured }
+    Part {
+        name: "8 connections".to_owned(),
+        title: "Eight connections".to_owned(),
+        about: about.to_owned(),
+        measured,
+    }
 }
 
 /// Questions at a fixed rate, of the servers that hold it; and why the others are not asked.
@@ -55,20 +60,22 @@ pub(crate) fn open(plan: Plan, servers: &[&Server]) -> (Part, Vec<String>) {
     for server in servers {
         let answers = client::closed_many(server, 0, OPEN_CONNECTIONS, TRIAL).len();
         let rate = answers as f64 / TRIAL.as_secs_f64();
-        match rate < f64::from(plan.rate) {
-            false => able.push(*server),
-            true => unable.push(format!("{} answers {rate:.0} times a second at most.", server.name)),
+        if rate >= f64::from(plan.rate) {
+            able.push(*server);
+        } else {
+            unable.push(format!("{} answers only {rate:.0} times a second.", server.name));
         }
     }
+    let rate = grouped(plan.rate.into());
     let about = format!(
-        "{} questions a second, on whichever of {OPEN_CONNECTIONS} connections is free, sent when they are due \
+        "{rate} questions a second, on whichever of {OPEN_CONNECTIONS} connections is free, sent when they are due \
          whether those before are answered or not; the latency counts from when a question was due, and the \
-         client does not sleep:",
-        plan.rate
+         client does not sleep:"
     );
     let ask = |server: &Server, round| client::open(server, round, OPEN_CONNECTIONS, plan.rate, plan.turn);
     let measured = measure(plan, &able, ask);
-    (Part { name: format!("{} a second", plan.rate), about, measured }, unable)
+    let (name, title) = (format!("{rate} a second"), format!("{rate} questions a second"));
+    (Part { name, title, about, measured }, unable)
 }
 
 /// Whether commands come meanwhile.
@@ -92,14 +99,16 @@ pub(crate) fn updates(plan: Plan, peers: &[Peer]) -> Updates {
         if meanwhile == Meanwhile::Commands { sender.during(measure) } else { measure() }
     });
     sender.check_folded();
-    let rate = GROUP * u64::from(GROUPS_A_SECOND);
+    let rate = grouped(GROUP * u64::from(GROUPS_A_SECOND));
     let about = format!(
         "One connection, idle, and while the sidecar takes, folds and publishes {rate} commands a second, \
          {GROUPS_A_SECOND} groups of {GROUP}, each durable before it is answered; the whole sidecar is on the core \
          of the servers, and who sends the commands on that of the client. What a server loses that has nothing \
          to do with the commands is what sharing the cores costs:"
     );
-    Updates { part: Part { name: format!("{rate} commands a second"), about, measured }, sender }
+    let (name, title) =
+        (format!("{rate} commands a second"), format!("Idle, and under {rate} commands a second"));
+    Updates { part: Part { name, title, about, measured }, sender }
 }
 
 fn sender(peers: &[Peer]) -> Sender {
