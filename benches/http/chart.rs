@@ -16,6 +16,8 @@ use crate::report::{Part, Report, grouped};
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 504.0;
+const FONT: &str = "font-family=\"system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\" \
+                    font-size=\"13\" fill=\"#1f2328\"";
 /// How far titles and names begin left of a plot, where the numbers of its axis stand.
 const INDENT: f64 = 40.0;
 /// Names that stand in one column; more of them take two.
@@ -63,10 +65,11 @@ pub(crate) fn draw(report: &Report) -> Option<String> {
         .enumerate()
         .map(|(number, (part, lines))| Plot::new(number as f64 * across, across, lines).draw(part, lines))
         .collect();
+    // A ground of its own, because pages are light or dark.
     Some(format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"13\" fill=\"#1f2328\">\n\
-         <rect x=\"1\" y=\"1\" width=\"{}\" height=\"{}\" rx=\"8\" fill=\"#ffffff\" stroke=\"#d0d7de\"/>\n{body}</svg>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" {FONT}>\n\
+         <rect x=\"1\" y=\"1\" width=\"{}\" height=\"{}\" rx=\"8\" fill=\"#ffffff\" stroke=\"#d0d7de\"/>\n\
+         {body}</svg>\n",
         WIDTH - 2.0,
         HEIGHT - 2.0
     ))
@@ -119,7 +122,7 @@ impl Plot {
         let bottom = values(0.0).fold(f64::INFINITY, f64::min);
         let top = values(quantile(nines)).fold(f64::NEG_INFINITY, f64::max);
         let powers = ((bottom * 4.0).floor() / 4.0, (top * 4.0).ceil() / 4.0);
-        Self { left: left + 62.0, top: 76.0, width: across - 92.0, height: 280.0, nines, powers }
+        Self { left: left + 62.0, top: 76.0, width: across - 104.0, height: 280.0, nines, powers }
     }
 
     fn x(&self, nines: f64) -> f64 {
@@ -146,15 +149,14 @@ impl Plot {
     /// The percentiles.
     fn across(&self) -> String {
         let median = 2_f64.log10();
-        let ticks = [0.0, median].into_iter().chain((1..=self.nines as u32).map(f64::from));
+        let ticks = [median].into_iter().chain((1..=self.nines as u32).map(f64::from));
         ticks.fold(String::new(), |mut marks, nines| {
             let (x, bottom) = (self.x(nines), self.top + self.height);
             let percent = (quantile(nines) * 1e8).round() / 1e6;
-            let label = if nines == 0.0 { "min".to_owned() } else { format!("{percent} %") };
             writeln!(
                 marks,
                 "<path d=\"M{x:.1} {}V{bottom}\" stroke=\"#eaeef2\"/>\
-                 <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#57606a\">{label}</text>",
+                 <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#57606a\">{percent} %</text>",
                 self.top,
                 bottom + 20.0
             )
@@ -220,7 +222,8 @@ impl Line {
     fn stroke(&self) -> String {
         let Self { colour, dashes, width, .. } = self;
         format!(
-            "stroke=\"{colour}\" stroke-width=\"{width}\" stroke-dasharray=\"{dashes}\" stroke-linejoin=\"round\""
+            "stroke=\"{colour}\" stroke-width=\"{width}\" stroke-dasharray=\"{dashes}\" \
+             stroke-linejoin=\"round\""
         )
     }
 }

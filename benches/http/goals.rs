@@ -1,5 +1,6 @@
-//! What the figures should come to, as ratios of two servers in the same round. Whether they do is for whoever
-//! reads the table: a time depends on the machine, and a bench that asserted one would fail on a bad day.
+//! What the figures should come to, as ratios of two servers in the same round. Whether they do is for
+//! whoever reads the table: a time depends on the machine, and a bench that asserted one would fail on a
+//! bad day.
 
 use std::fmt::Write as _;
 

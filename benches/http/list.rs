@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Subnets;
 
-/// How many addresses are asked about, over and over: enough that no cache of a processor holds the way to all.
+/// How many addresses are asked about, over and over: many, so that lookups find little in the caches.
 const ASKED: usize = 16_384;
 /// No two ranges begin in the same slice of this many addresses, so that they are disjoint.
 const SLICE: u32 = 40_000;

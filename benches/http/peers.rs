@@ -131,7 +131,9 @@ impl Packaged {
 
 /// Everybody, and why those are not there who are not.
 pub(crate) fn start(list: &List, core: usize) -> (Vec<Peer>, Vec<String>) {
-    let mut started = vec![portcullis::start(Stage::new(list, core))];
+    let ours = portcullis::start(Stage::new(list, core));
+    let ours = ours.unwrap_or_else(|why| panic!("without ours there is nothing to compare: {why}"));
+    let mut started = vec![Ok(ours)];
     started.extend(floors::ALL.map(|floor| floors::start(floor, Stage::new(list, core))));
     started.extend(PACKAGED.map(|packaged| packaged.start(list, core)));
     let (mut peers, mut absent) = (Vec::new(), Vec::new());
@@ -142,6 +144,11 @@ pub(crate) fn start(list: &List, core: usize) -> (Vec<Peer>, Vec<String>) {
         }
     }
     (peers, absent)
+}
+
+/// A path as an argument.
+fn text(path: &Path) -> &str {
+    path.to_str().expect("programs and temporary folders have plain names")
 }
 
 /// Tries until it succeeds, but not for ever.

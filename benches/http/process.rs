@@ -1,7 +1,7 @@
 //! Processes that end with the bench, however it ends.
 //!
-//! A process is started through this program itself (`--launch`), which binds itself to a core, asks the kernel
-//! to be ended with the bench, and becomes the program that is meant.
+//! A process is started through this program itself (`--launch`), which binds itself to a core, asks the
+//! kernel to be ended with the bench, and becomes the program that is meant.
 
 use std::ffi::OsString;
 use std::fs::File;

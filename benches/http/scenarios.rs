@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::client::{self, Latencies, Server};
 use crate::commands::{GROUP, GROUPS_A_SECOND, Sender};
 use crate::goals::{UPDATED, under_commands};
-use crate::peers::{Peer, portcullis};
+use crate::peers::{Peer, floors, portcullis};
 use crate::report::{Part, Updates, grouped};
 use crate::rounds::{Measured, interleaved};
 
@@ -41,8 +41,8 @@ pub(crate) fn closed_one(plan: Plan, servers: &[&Server]) -> Part {
 
 /// Connections that each ask again as soon as they are answered.
 pub(crate) fn closed_many(plan: Plan, servers: &[&Server]) -> Part {
-    let about = "Eight connections that each ask again as soon as they are answered, so that every answer waits \
-                 behind up to seven others:";
+    let about = "Eight connections that each ask again as soon as they are answered, so that every answer \
+                 waits behind up to seven others:";
     let ask = |server: &Server, round| client::closed_many(server, round, 8, plan.turn);
     let measured = measure(plan, servers, ask);
     Part {
@@ -68,9 +68,9 @@ pub(crate) fn open(plan: Plan, servers: &[&Server]) -> (Part, Vec<String>) {
     }
     let rate = grouped(plan.rate.into());
     let about = format!(
-        "{rate} questions a second, on whichever of {OPEN_CONNECTIONS} connections is free, sent when they are due \
-         whether those before are answered or not; the latency counts from when a question was due, and the \
-         client does not sleep:"
+        "{rate} questions a second, on whichever of {OPEN_CONNECTIONS} connections is free, sent when they are \
+         due whether those before are answered or not; the latency counts from when a question was due, and \
+         the client does not sleep:"
     );
     let ask = |server: &Server, round| client::open(server, round, OPEN_CONNECTIONS, plan.rate, plan.turn);
     let measured = measure(plan, &able, ask);
@@ -101,10 +101,11 @@ pub(crate) fn updates(plan: Plan, peers: &[Peer]) -> Updates {
     sender.check_folded();
     let rate = grouped(GROUP * u64::from(GROUPS_A_SECOND));
     let about = format!(
-        "One connection, idle, and while the sidecar takes, folds and publishes {rate} commands a second, \
-         {GROUPS_A_SECOND} groups of {GROUP}, each durable before it is answered; the whole sidecar is on the core \
-         of the servers, and who sends the commands on that of the client. What a server loses that has nothing \
-         to do with the commands is what sharing the cores costs:"
+        "One connection, idle, and while the sidecar takes, folds and publishes {rate} commands a second, in \
+         {GROUPS_A_SECOND} groups of {GROUP}, each durable before it is answered. The whole sidecar is on the \
+         core of the servers, and who sends the commands on that of the client; what {} loses, which has \
+         nothing to do with the commands, is what it costs to share these cores:",
+        floors::HELLO
     );
     let (name, title) =
         (format!("{rate} commands a second"), format!("Idle, and under {rate} commands a second"));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Peer, Stage, wait};
+use super::{Peer, Stage, text, wait};
 use crate::client::Place;
 use crate::dialect::{Answer, Http};
 use crate::process;
@@ -48,8 +48,4 @@ fn import(program: &Path, stage: &Stage<'_>) -> Result<(), String> {
     let admin = format!("unix:{}", admin_socket(stage.folder()).display());
     wait(|| process::run(program, &["status", "--url", &admin]))?;
     process::run(program, &["import", text(&list), "--url", &admin]).map(drop)
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary folders have plain names")
 }

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::{Peer, Stage};
+use nix::unistd::Uid;
+
+use super::{Peer, Stage, text};
 use crate::client::Place;
 use crate::dialect::{Answer, Dialect, Reading};
 use crate::process;
@@ -14,6 +16,10 @@ const ZONE: &str = "bench";
 const HEADER_BYTES: usize = 12;
 /// One question for an address of the Internet.
 const TYPE_A_CLASS_IN: [u8; 4] = [0, 1, 0, 1];
+
+/// It refuses to run as root. If it were left to become another user by itself, the kernel would forget that
+/// it is to end with the bench.
+const AS_NOBODY: [&str; 4] = ["--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig=TERM"];
 
 struct Dns;
 
@@ -53,7 +59,12 @@ pub(crate) fn start(program: &Path, stage: Stage<'_>) -> Result<Peer, String> {
     stage.write("list", &stage.list.lines(|start, end| format!("{start}-{end}")));
     let listen = format!("{}/{}", address.ip(), address.port());
     let zone = format!("{ZONE}:ip4set:list");
-    let running = stage.start(program, &["-n", "-b", &listen, "-w", ".", &zone]);
+    let args = ["-n", "-b", &listen, "-w", ".", &zone];
+    let running = if Uid::effective().is_root() {
+        stage.start(Path::new("setpriv"), &[&AS_NOBODY[..], &[text(program)], &args].concat())
+    } else {
+        stage.start(program, &args)
+    };
     let server = stage.server(NAME, Place::Udp(address), Dns);
     stage.peer(format!("rbldnsd {}", process::version(program, &["-h"])), running, vec![server])
 }
