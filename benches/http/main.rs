@@ -1,8 +1,8 @@
 //! Lookups over HTTP beside what else answers such a question, all as processes of their own on this machine.
 //!
 //! `cargo bench --bench http` measures everything in about five minutes; behind `--`, any of `closed1`,
-//! `closed8`, `open` and `updates` measure only that, and `--rounds` says how often. What it prints is also in
-//! `bench/http.md` in the target directory, with a picture beside it.
+//! `closed8`, `open` and `updates` measure only that, and `--rounds` says how often. What it prints is also
+//! in `bench/http.md` in the target directory, with a picture beside it.
 
 #![allow(clippy::print_stdout, reason = "the tables are what a bench is for")]
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a bench ends where it goes wrong")]

@@ -70,7 +70,9 @@ impl<'a> Stage<'a> {
     pub(crate) fn new(list: &'a List, core: usize) -> Self {
         // Open to others, because servers that are started by root become somebody else before they read.
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        let folder = tempfile::Builder::new().permissions(permissions).tempdir().expect("a folder");
+        let mut builder = tempfile::Builder::new();
+        let folder = builder.prefix("portcullis-bench-").permissions(permissions).tempdir();
+        let folder = folder.expect("the folder for temporary files is everybody's");
         Self { list, core, folder }
     }
 

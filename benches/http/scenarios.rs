@@ -68,8 +68,8 @@ pub(crate) fn open(plan: Plan, servers: &[&Server]) -> (Part, Vec<String>) {
     }
     let rate = grouped(plan.rate.into());
     let about = format!(
-        "{rate} questions a second, on whichever of {OPEN_CONNECTIONS} connections is free, sent when they are \
-         due whether those before are answered or not; the latency counts from when a question was due, and \
+        "{rate} questions a second, on whichever of {OPEN_CONNECTIONS} connections is free, sent when they \
+         are due whether those before are answered or not; the latency counts from when a question was due, and \
          the client does not sleep:"
     );
     let ask = |server: &Server, round| client::open(server, round, OPEN_CONNECTIONS, plan.rate, plan.turn);
@@ -101,8 +101,8 @@ pub(crate) fn updates(plan: Plan, peers: &[Peer]) -> Updates {
     sender.check_folded();
     let rate = grouped(GROUP * u64::from(GROUPS_A_SECOND));
     let about = format!(
-        "One connection, idle, and while the sidecar takes, folds and publishes {rate} commands a second, in \
-         {GROUPS_A_SECOND} groups of {GROUP}, each durable before it is answered. The whole sidecar is on the \
+        "One connection, idle, and while the sidecar takes, folds and publishes {rate} commands a second, \
+         in {GROUPS_A_SECOND} groups of {GROUP}, each durable before it is answered. The whole sidecar is on the \
          core of the servers, and who sends the commands on that of the client; what {} loses, which has \
          nothing to do with the commands, is what it costs to share these cores:",
         floors::HELLO
