@@ -33,7 +33,7 @@ pub(crate) struct Http {
     /// What stands before the address in the target.
     pub(crate) path: &'static str,
     /// More header lines, each with its end.
-    pub(crate) headers: &'static str,
+    pub(crate) headers: String,
     /// What a body says; none if it is not as it should be.
     pub(crate) verdict: fn(&[u8]) -> Option<Answer>,
 }

@@ -51,9 +51,9 @@ impl Peer {
     /// Waits until all its servers answer, and looks whether they are right.
     fn checked(self) -> Result<Self, String> {
         for server in &self.servers {
-            wait(|| server.probe(1)).and_then(|()| server.probe(PROBED)).map_err(|wrong| {
-                format!("{} is not measured: {wrong} ({})", server.name, self.process.last_words())
-            })?;
+            wait(|| server.probe(1))
+                .and_then(|()| server.probe(PROBED))
+                .map_err(|wrong| format!("{}: {wrong} ({})", server.name, self.process.last_words()))?;
         }
         Ok(self)
     }
@@ -127,7 +127,8 @@ impl Packaged {
     fn start(&self, list: &List, core: usize) -> Result<Peer, String> {
         let program = process::find(self.program)
             .ok_or_else(|| format!("{} is not installed (Debian package {})", self.program, self.package))?;
-        (self.start)(&program, Stage::new(list, core))
+        let started = (self.start)(&program, Stage::new(list, core));
+        started.map_err(|why| format!("{} is not measured: {}", self.program, why.trim()))
     }
 }
 

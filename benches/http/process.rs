@@ -91,7 +91,7 @@ pub(crate) fn run(program: &Path, args: &[&str]) -> Result<String, String> {
     let output = output.map_err(|error| error.to_string())?;
     let printed = [output.stdout, output.stderr].concat();
     let printed = String::from_utf8_lossy(&printed).into_owned();
-    if output.status.success() { Ok(printed) } else { Err(printed) }
+    if output.status.success() { Ok(printed) } else { Err(format!("{}: {printed}", output.status)) }
 }
 
 /// The first word of what a program prints that looks like a version.

@@ -25,7 +25,7 @@ fn verdict(body: &[u8]) -> Option<Answer> {
 }
 
 pub(crate) fn start(program: &Path, stage: Stage<'_>) -> Result<Peer, String> {
-    let cscli = process::find("cscli").ok_or("CrowdSec is not measured: its cscli is not there")?;
+    let cscli = process::find("cscli").ok_or("its cscli is not there")?;
     let list = stage.list.first_addresses(DECISIONS);
     let stage = Stage { list: &list, ..stage };
     let address = process::free_address();
@@ -40,8 +40,8 @@ pub(crate) fn start(program: &Path, stage: Stage<'_>) -> Result<Peer, String> {
     let decisions = stage.list.lines(|address, _| format!("{address},Ip,24h,bench,ban"));
     let file = stage.write("list.csv", &format!("value,scope,duration,reason,type\n{decisions}"));
     cscli(&["decisions", "import", "-i", &file.display().to_string()])?;
-    let dialect =
-        Http { path: "/v1/decisions?ip=", headers: "X-Api-Key: only-for-the-time-of-the-bench\r\n", verdict };
+    let headers = format!("X-Api-Key: {BOUNCER_KEY}\r\n");
+    let dialect = Http { path: "/v1/decisions?ip=", headers, verdict };
     let server = stage.server(NAME, place, dialect);
     stage.peer(format!("CrowdSec {}", process::version(program, &["-version"])), running, vec![server])
 }

@@ -54,7 +54,7 @@ pub(crate) fn start(floor: Floor, stage: Stage<'_>) -> Result<Peer, String> {
     let (tcp, unix) = (process::free_address(), stage.folder().join("echo.sock"));
     let hello = Http {
         path: "/v1/check/",
-        headers: "",
+        headers: String::new(),
         verdict: |body| (body == b"hello").then_some(Answer::Nothing),
     };
     let (word, place, server) = match floor {

@@ -16,7 +16,7 @@ pub(crate) fn start(program: &Path, stage: Stage<'_>) -> Result<Peer, String> {
     let config = CONFIG.replace("{address}", &address.to_string());
     stage.write("haproxy.cfg", &config);
     let running = stage.start(program, &["-db", "-f", "haproxy.cfg"]);
-    let dialect = Http { path: "/check?ip=", headers: "", verdict: digit };
+    let dialect = Http { path: "/check?ip=", headers: String::new(), verdict: digit };
     let server = stage.server(NAME, Place::Tcp(address), dialect);
     stage.peer(format!("HAProxy {}", process::version(program, &["-v"])), running, vec![server])
 }

@@ -16,7 +16,7 @@ pub(crate) fn start(program: &Path, stage: Stage<'_>) -> Result<Peer, String> {
     stage.write("nginx.conf", &CONFIG.replace("{address}", &address.to_string()));
     let folder = stage.folder().display().to_string();
     let running = stage.start(program, &["-p", &folder, "-c", "nginx.conf", "-e", "stderr"]);
-    let dialect = Http { path: "/check?ip=", headers: "", verdict: digit };
+    let dialect = Http { path: "/check?ip=", headers: String::new(), verdict: digit };
     let server = stage.server(NAME, Place::Tcp(address), dialect);
     stage.peer(format!("nginx {}", process::version(program, &["-v"])), running, vec![server])
 }

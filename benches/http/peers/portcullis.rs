@@ -9,7 +9,7 @@ use crate::process;
 
 pub(crate) const TCP: &str = "portcullis";
 pub(crate) const UNIX: &str = "portcullis, Unix socket";
-pub(crate) const DIALECT: Http = Http { path: "/v1/check/", headers: "", verdict };
+pub(crate) const DIALECT: Http = Http { path: "/v1/check/", headers: String::new(), verdict };
 
 fn verdict(body: &[u8]) -> Option<Answer> {
     match body {
