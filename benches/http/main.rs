@@ -108,6 +108,7 @@ fn measure(args: &Args, machine: String, peers: &[Peer], mut absent: Vec<String>
     }
     // The last one, because from then on our list is another one.
     let updates = asked(Scenario::Updates).then(|| scenarios::updates(plan, peers));
-    let about: Vec<&str> = peers.iter().map(|peer| peer.about.as_str()).collect();
+    let about = peers.iter().map(|peer| peer.about.as_str()).filter(|about| !about.is_empty());
+    let about: Vec<&str> = about.collect();
     Report { machine, peers: about.join(", "), absent, parts, updates }
 }

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running peer.
 pub(crate) struct Peer {
-    /// What it is and of which version, for the report.
+    /// What it is and of which version, for the report; empty for a floor.
     pub(crate) about: String,
     pub(crate) servers: Vec<Server>,
     /// Stands before the folders, because it must have ended when they go.

@@ -67,7 +67,7 @@ pub(crate) fn start(floor: Floor, stage: Stage<'_>) -> Result<Peer, String> {
     };
     let ourselves = std::env::current_exe().expect("Linux tells it");
     let running = stage.start(&ourselves, &[SERVE, word, &place]);
-    stage.peer(server.name.to_owned(), running, vec![server])
+    stage.peer(String::new(), running, vec![server])
 }
 
 fn server(stage: &Stage<'_>, name: &'static str, place: Place, dialect: impl Dialect + 'static) -> Server {
