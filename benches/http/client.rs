@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::dialect::{Answer, Dialect, Reading};
@@ -109,7 +110,11 @@ impl<'a> Connection<'a> {
 
     /// Reads what has come, or waits for it; the latency once the answer is whole.
     fn receive(&mut self) -> Result<Option<Duration>, String> {
-        let read = self.socket.read(&mut self.buffer[self.filled..]).map_err(|error| error.to_string())?;
+        let read = match self.socket.read(&mut self.buffer[self.filled..]) {
+            // It was stopped and goes on.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            read => read.map_err(|error| error.to_string())?,
+        };
         let at = Instant::now();
         self.filled += read;
         let (question, since) = self.asked.expect("it is read after it was asked");
@@ -183,7 +188,13 @@ impl<'a> Pool<'a> {
     /// The connections that have been answered, after waiting for at most this long, with their latencies.
     fn answered(&mut self, timeout: EpollTimeout, answered: &mut Vec<(usize, Duration)>) {
         let mut events = [EpollEvent::empty(); 16];
-        let ready = self.epoll.wait(&mut events, timeout).expect("nobody interrupts it");
+        let ready = loop {
+            match self.epoll.wait(&mut events, timeout) {
+                // It was stopped and goes on.
+                Err(Errno::EINTR) => {}
+                ready => break ready.expect("the descriptor is ours"),
+            }
+        };
         answered.clear();
         answered.extend(events.iter().take(ready).filter_map(|event| {
             let connection = event.data() as usize;
