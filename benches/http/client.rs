@@ -17,8 +17,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::dialect::{Answer, Dialect, Reading};
 
-/// How long any answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long any answer may take: long, because a machine or a process may be stopped for a while.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a server is asked.
 #[derive(Clone, Debug)]
