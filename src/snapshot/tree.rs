@@ -217,18 +217,11 @@ impl Branch {
         nodes.zip(reaches).flat_map(set).collect()
     }
 
-    /// Puts a node in that place, if there need be no more or fewer nodes for it.
-    fn put(&mut self, at: usize, child: Child) -> Result<(), Child> {
+    /// Whether a node can stand in that place, because it need not be joined with a neighbour.
+    fn keeps(&self, at: usize, node: &Node) -> bool {
         let below = at.checked_sub(1).and_then(|below| self.nodes.get(below));
         let above = self.nodes.get(at + 1).filter(|_| at + 1 < self.len);
-        if below.into_iter().chain(above).any(|neighbour| neighbour.joins(&child.node)) {
-            return Err(child);
-        }
-        match self.nodes.get_mut(at) {
-            Some(node) => *node = child.node,
-            None => return Err(child),
-        }
-        Ok(())
+        !below.into_iter().chain(above).any(|neighbour| neighbour.joins(node))
     }
 
     fn children(self) -> Vec<Child> {
@@ -255,11 +248,12 @@ impl Node {
                 let (first, last) = (own.find(edit.0.max(low)), own.find(edit.1));
                 let mut edited = own.edited(first..=last, reach, edit, verdict);
                 // Nearly all edits are small, and change one leaf.
-                if first == last && edited.len() == 1 {
-                    match edited.pop().map(|only| own.put(first, only)) {
-                        Some(Err(only)) => edited.push(only),
-                        _ => return vec![Child { low, node: Self::Branch(branch) }],
-                    }
+                if first == last
+                    && edited.len() == 1
+                    && let Some(only) = edited.pop_if(|only| own.keeps(first, &only.node))
+                {
+                    own.nodes.get_mut(first).into_iter().for_each(|place| place.clone_from(&only.node));
+                    return vec![Child { low, node: Self::Branch(branch) }];
                 }
                 let mut children = Arc::unwrap_or_clone(branch).children();
                 put_joined(&mut children, first..=last, edited);

@@ -12,13 +12,9 @@
 
 #![allow(clippy::print_stdout, reason = "the tables are what a bench is for")]
 
-#[path = "snapshot/input.rs"]
 mod input;
-#[path = "snapshot/measure.rs"]
 mod measure;
-#[path = "snapshot/publishing.rs"]
 mod publishing;
-#[path = "snapshot/rivals.rs"]
 mod rivals;
 
 use std::path::Path;
