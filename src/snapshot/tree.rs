@@ -252,7 +252,9 @@ impl Node {
                     && edited.len() == 1
                     && let Some(only) = edited.pop_if(|only| own.keeps(first, &only.node))
                 {
-                    own.nodes.get_mut(first).into_iter().for_each(|place| place.clone_from(&only.node));
+                    if let Some(place) = own.nodes.get_mut(first) {
+                        *place = only.node;
+                    }
                     return vec![Child { low, node: Self::Branch(branch) }];
                 }
                 let mut children = Arc::unwrap_or_clone(branch).children();
