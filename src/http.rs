@@ -73,6 +73,7 @@ use self::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 pub use self::worker::{ADMIN_CONNECTIONS_MAX, LOOKUP_CONNECTIONS_MAX};
 use self::worker::{Acceptor, Idle, Worker};
 use crate::log::CommandSink;
+use crate::priority::give_way;
 use crate::record::Position;
 use crate::served::Served;
 use crate::snapshot::Readers;
@@ -346,7 +347,12 @@ impl Start {
                 (self.source.clone(), Arc::clone(&self.hosts), self.draining.clone());
             let drained = drain.clone();
             let worker = move || Worker::new(source, kind, hosts, drained);
-            let run = move || worker::run_local(local, idle, worker, handed, drain);
+            let run = move || {
+                if kind == Kind::Admin {
+                    give_way();
+                }
+                worker::run_local(local, idle, worker, handed, drain);
+            };
             threads.push(spawn(format!("{}-{number}", kind.name()), run)?);
         }
         let (acceptor, drain) = (Acceptor::new(kind, queues), self.draining.clone());

@@ -9,7 +9,7 @@
 //!    is being served, shared.
 //! 4. Where commands come from: [`log`]. How a view is brought to a log's end and kept there: [`backoff`],
 //!    [`unanswered`], [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`].
-//! 5. How it is asked and run: [`http`], [`config`], [`service`], [`cli`].
+//! 5. How it is asked and run: [`priority`], [`http`], [`config`], [`service`], [`cli`].
 //!
 //! An in-process lookup:
 //!
@@ -48,6 +48,7 @@ pub mod feed;
 pub mod follower;
 pub mod http;
 pub mod log;
+pub mod priority;
 pub mod projector;
 pub mod record;
 pub mod served;

@@ -52,6 +52,7 @@ use crate::http::guard::Token;
 use crate::http::settings::Listen;
 use crate::http::{App, Server, StartError};
 use crate::log::embedded::OpenError;
+use crate::priority::give_way;
 use crate::record::Position;
 use crate::served::Served;
 use crate::snapshot::Publisher;
@@ -188,6 +189,8 @@ impl Service {
         };
         let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
         announce(&server, directory);
+        // The lookup workers run already; what this thread starts from now on is the write side.
+        give_way();
         let log = match OpenLog::open(config, directory) {
             Ok(log) => log,
             Err(error) => {

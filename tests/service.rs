@@ -73,6 +73,25 @@ fn assert_all_blacklisted(serving: &Serving, addresses: &[Ipv4Addr]) {
 }
 
 #[test]
+fn the_write_side_gives_way_to_lookups() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serving = Serving::start(folder.path());
+    serving.wait_ready();
+    let niceness = serving.niceness();
+    let of = |name: &str| {
+        let named: Vec<i64> =
+            niceness.iter().filter(|(thread, _)| thread.starts_with(name)).map(|(_, nice)| *nice).collect();
+        assert!(!named.is_empty(), "{name} is none of {niceness:?}");
+        named
+    };
+    let lookups = *of("lookup-0").first().expect("a worker");
+    assert!(of("lookup-accept").iter().all(|nice| *nice == lookups));
+    for writing in ["follower", "commands-writer", "admin-0"] {
+        assert!(of(writing).iter().all(|nice| *nice > lookups), "{writing}: {niceness:?}");
+    }
+}
+
+#[test]
 fn a_signal_ends_it_cleanly_and_the_list_is_there_again() {
     let folder = tempfile::tempdir().expect("a folder");
     for (at, signal) in ["-INT", "-TERM"].into_iter().enumerate() {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up: a file may use what stands before its own room, and its own room.
-const ROOMS: [&str; 24] = [
+const ROOMS: [&str; 25] = [
     "record",
     "address",
     "command",
@@ -26,6 +26,7 @@ const ROOMS: [&str; 24] = [
     "feed",
     "follower",
     "projector",
+    "priority",
     "http",
     "config",
     "service",

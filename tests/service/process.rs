@@ -59,6 +59,19 @@ impl Serving {
         portcullis(&self.data, &[&["--url", &self.client_url], args].concat())
     }
 
+    /// The name of each of its threads, and how nice it is.
+    pub(crate) fn niceness(&self) -> Vec<(String, i64)> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let stats =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        // `pid (name) state …`, of which the 17th field behind the name is the niceness.
+        let named = |stat: String| {
+            let (name, fields) = stat.split_once('(')?.1.rsplit_once(") ")?;
+            Some((name.to_owned(), fields.split(' ').nth(16)?.parse().ok()?))
+        };
+        stats.filter_map(named).collect()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
