@@ -165,6 +165,10 @@ impl<N: Number> Family<N> {
         changes
     }
 
+    fn all(&self) -> impl Iterator<Item = (N, N, Cause)> {
+        self.0.iter().map(|(first, (last, cause))| (*first, *last, *cause))
+    }
+
     fn rows(&self, start: N, end: N) -> impl Iterator<Item = Row> {
         self.overlapping(start, end).map(|(first, last, cause)| row(first, last, cause))
     }
@@ -277,6 +281,16 @@ impl Blacklist {
     /// All rows, IPv4 first, by rising start.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         self.overlapping(Range::ALL_IPV4).chain(self.overlapping(Range::ALL_IPV6))
+    }
+
+    /// All rows of IPv4 by rising start: first and last address, and the cause.
+    pub(crate) fn ipv4(&self) -> impl Iterator<Item = (u32, u32, Cause)> {
+        self.v4.all()
+    }
+
+    /// All rows of IPv6, the same.
+    pub(crate) fn ipv6(&self) -> impl Iterator<Item = (u128, u128, Cause)> {
+        self.v6.all()
     }
 
     /// How many rows there are.

@@ -58,6 +58,7 @@ use self::radix::Radix;
 use self::tree::Tree;
 use crate::address::{Address, Ends, Number, Range};
 use crate::record::{Position, Timestamp};
+use crate::table::Cause;
 use crate::view::{Effect, View};
 
 /// The most rows whose expiry is worked off at once, so that commands need not wait for the rest: a list
@@ -157,20 +158,14 @@ impl Draft {
     /// The draft that shows a view at a wall-clock time. Walks all rows: for a view that was loaded, and for
     /// a clock that stepped back.
     pub fn new(view: &View, wall_now: Timestamp) -> Self {
-        let blocking = |family: Range| {
-            let rows = view.blacklist().overlapping(family);
-            rows.filter(|row| row.cause.until() > wall_now).map(|row| row.range.ends())
+        let blocks = |cause: Cause| cause.until() > wall_now;
+        let v4 = view.blacklist().ipv4().filter(|(.., cause)| blocks(*cause));
+        let v6 = view.blacklist().ipv6().filter(|(.., cause)| blocks(*cause));
+        let snapshot = Snapshot {
+            v4: Radix::from_rising(v4.map(|(start, end, _)| (start, end))),
+            v6: Tree::from_rising(v6.map(|(start, end, _)| (start, end))),
+            position: view.position(),
         };
-        let v4 = blocking(Range::ALL_IPV4).filter_map(|ends| match ends {
-            Ends::V4(start, end) => Some((start, end)),
-            Ends::V6(..) => None,
-        });
-        let v6 = blocking(Range::ALL_IPV6).filter_map(|ends| match ends {
-            Ends::V6(start, end) => Some((start, end)),
-            Ends::V4(..) => None,
-        });
-        let snapshot =
-            Snapshot { v4: Radix::from_rising(v4), v6: Tree::from_rising(v6), position: view.position() };
         Self { snapshot, horizon: wall_now, swept: (wall_now, None) }
     }
 
