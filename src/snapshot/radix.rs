@@ -377,9 +377,10 @@ mod tests {
             edits in prop::collection::vec((0..CELLS, prop_oneof![9 => 0..3_usize, 1 => 0..CELLS], any::<bool>()), 1..400),
         ) {
             let (mut radix, mut cells) = (Radix::default(), vec![false; CELLS]);
-            for cell in (0..CELLS).step_by(2).filter(|_| dense) {
-                radix.set(address(cell), address(cell), Verdict::Blacklisted);
-                cells[cell] = true;
+            if dense {
+                (0..CELLS).step_by(2).for_each(|cell| cells[cell] = true);
+                let single = |cell| (address(cell), address(cell));
+                radix = Radix::from_rising((0..CELLS).step_by(2).map(single));
             }
             prop_assert_eq!(kinds(&radix.0).1 > 0, dense);
             let mut kept = Vec::new();

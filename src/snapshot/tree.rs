@@ -21,24 +21,17 @@
 //! Why not a radix tree as for IPv4: the ranges of a real list crowd in a few corners of 2^128 addresses. A
 //! tree that halves by what is there is as deep as the list is long, wherever its ranges lie.
 
+mod branch;
 mod directory;
 mod leaf;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use self::directory::{Directory, searched, up_to};
+use self::branch::{BRANCH_NODES_MAX, Branch, branch, branches, put_joined};
 use self::leaf::{LEAF_TOGGLES_MAX, Leaf};
 use super::{Verdict, toggles};
 use crate::address::Number;
 
-/// The most nodes of a branch. Copying one, as the first edit after a publish does, counts a reference on each
-/// of them; but with fewer, the tree of a million ranges has one level more, which every lookup pays for.
-const BRANCH_NODES_MAX: usize = 128;
-/// How many buckets the directory of a branch has.
-const BUCKETS: usize = 128;
-/// How many lows a lookup compares, whatever the bucket has.
-const LANES: usize = 4;
 /// How full the nodes of a tree are that is built at once, so that the edits to come do not split them all.
 const LEAF_TOGGLES_BUILT: usize = LEAF_TOGGLES_MAX / 4 * 3;
 const BRANCH_NODES_BUILT: usize = BRANCH_NODES_MAX / 8 * 7;
@@ -56,22 +49,6 @@ enum Node {
     Uniform(Verdict),
     Leaf(Leaf),
     Branch(Arc<Branch>),
-}
-
-/// Nodes side by side. Where they begin is kept apart from them, because that is all a search looks at.
-#[derive(Clone, Debug)]
-struct Branch {
-    /// Where to look among the highs but the first one: what lies below that is often the whole space that a
-    /// list does not use.
-    directory: Directory<BUCKETS>,
-    /// The upper halves of the lows, which nearly always are enough: a processor compares so much at once.
-    highs: [u64; BRANCH_NODES_MAX],
-    /// Rising; those behind the last node are the highest number.
-    lows: [u128; BRANCH_NODES_MAX],
-    /// What lies behind the last one is never looked at.
-    nodes: [Node; BRANCH_NODES_MAX],
-    /// How many nodes there are.
-    len: usize,
 }
 
 /// A node and the first address that it speaks of. A branch's first child begins where the branch does.
@@ -104,11 +81,8 @@ impl Tree {
         loop {
             match node {
                 Node::Branch(branch) => {
-                    let at = branch.find(address);
-                    let (Some(found_low), Some(found)) = (branch.lows.get(at), branch.nodes.get(at)) else {
-                        return Verdict::Free;
-                    };
-                    (low, node) = (*found_low, found);
+                    let Some(found) = branch.get(branch.find(address)) else { return Verdict::Free };
+                    (low, node) = found;
                 }
                 Node::Leaf(leaf) => return leaf.lookup(address - low),
                 Node::Uniform(verdict) => return *verdict,
@@ -125,7 +99,7 @@ impl Tree {
             children = branches(children, BRANCH_NODES_MAX);
         }
         if let Some(root) = children.pop() {
-            self.0 = root.node.lowered();
+            self.0 = root.node;
         }
     }
 
@@ -152,83 +126,6 @@ fn leaves(first: Verdict, low: u128, toggles: &[u128], each_max: usize) -> Vec<C
     children
 }
 
-/// The branches over these children, with at most so many in each.
-fn branches(children: Vec<Child>, each_max: usize) -> Vec<Child> {
-    let (mut branches, mut rest) = (Vec::new(), children.into_iter());
-    while rest.len() > 0 {
-        // What is left for two, when it is too much for one, is shared evenly.
-        let own =
-            if rest.len() <= BRANCH_NODES_MAX { rest.len() } else { each_max.min(rest.len().div_ceil(2)) };
-        branches.push(branch(rest.by_ref().take(own).collect()));
-    }
-    branches
-}
-
-/// The branch over these children, at least one and no more than one may have.
-fn branch(children: Vec<Child>) -> Child {
-    let len = children.len();
-    let mut lows = [u128::LAST; BRANCH_NODES_MAX];
-    let mut nodes = [const { Node::Uniform(Verdict::Free) }; BRANCH_NODES_MAX];
-    for ((low, node), child) in lows.iter_mut().zip(&mut nodes).zip(children) {
-        (*low, *node) = (child.low, child.node);
-    }
-    let highs = lows.map(high);
-    let directory = Directory::of(highs.get(1..len).unwrap_or_default().iter().copied());
-    let [low, ..] = lows;
-    Child { low, node: Node::Branch(Arc::new(Branch { directory, highs, lows, nodes, len })) }
-}
-
-/// The upper half of an address.
-const fn high(address: u128) -> u64 {
-    (address >> u64::BITS) as u64
-}
-
-impl Branch {
-    /// The node that speaks of the address: the last one that begins at or below it. The branch begins at or
-    /// below it.
-    fn find(&self, address: u128) -> usize {
-        let high = high(address);
-        let [_, above @ ..] = &self.highs;
-        let found = up_to::<LANES, _>(above, self.directory.find(high), |low| *low <= high);
-        if self.highs.get(found).is_some_and(|low| *low < high) {
-            return found;
-        }
-        // Where the halves do not tell, the whole numbers do. What lies behind the last node compares with the
-        // highest address.
-        searched(&self.lows, |low| *low <= address).min(self.len).saturating_sub(1)
-    }
-
-    /// Sets the part of an edit that lies in these nodes, and hands out what is in their place now.
-    fn edited(
-        &mut self,
-        affected: RangeInclusive<usize>,
-        reach: Reach,
-        edit: Reach,
-        verdict: Verdict,
-    ) -> Vec<Child> {
-        let (first, len) = (*affected.start(), affected.count());
-        // What lies behind the last node's low is as high as can be.
-        let lasts = self.lows.iter().skip(1).take(self.len - 1).map(|low| low - 1).chain([reach.1]);
-        let reaches = self.lows.iter().copied().zip(lasts).skip(first).take(len);
-        let nodes = self.nodes.iter_mut().skip(first);
-        let set = |(node, reach): (&mut Node, Reach)| {
-            std::mem::replace(node, Node::Uniform(verdict)).set(reach, edit, verdict)
-        };
-        nodes.zip(reaches).flat_map(set).collect()
-    }
-
-    /// Whether a node can stand in that place, because it need not be joined with a neighbour.
-    fn keeps(&self, at: usize, node: &Node) -> bool {
-        let below = at.checked_sub(1).and_then(|below| self.nodes.get(below));
-        let above = self.nodes.get(at + 1).filter(|_| at + 1 < self.len);
-        !below.into_iter().chain(above).any(|neighbour| neighbour.joins(node))
-    }
-
-    fn children(self) -> Vec<Child> {
-        self.lows.into_iter().zip(self.nodes).take(self.len).map(|(low, node)| Child { low, node }).collect()
-    }
-}
-
 impl Node {
     /// The node of these toggles, at most [`LEAF_TOGGLES_MAX`].
     fn of(first: Verdict, low: u128, toggles: &[u128]) -> Self {
@@ -248,17 +145,17 @@ impl Node {
                 let (first, last) = (own.find(edit.0.max(low)), own.find(edit.1));
                 let mut edited = own.edited(first..=last, reach, edit, verdict);
                 // Nearly all edits are small, and change one leaf.
-                if first == last
-                    && edited.len() == 1
-                    && let Some(only) = edited.pop_if(|only| own.keeps(first, &only.node))
+                if let ([only], true) = (edited.as_mut_slice(), first == last)
+                    && own.replace(first, &mut only.node)
                 {
-                    if let Some(place) = own.nodes.get_mut(first) {
-                        *place = only.node;
-                    }
                     return vec![Child { low, node: Self::Branch(branch) }];
                 }
                 let mut children = Arc::unwrap_or_clone(branch).children();
                 put_joined(&mut children, first..=last, edited);
+                // A branch with one node says nothing that the node does not.
+                if children.len() == 1 {
+                    return children;
+                }
                 branches(children, BRANCH_NODES_MAX)
             }
             leaf => {
@@ -266,17 +163,6 @@ impl Node {
                 let first = set_in_toggles(first, &mut toggles, reach, edit, verdict);
                 leaves(first, low, &toggles, LEAF_TOGGLES_MAX / 2)
             }
-        }
-    }
-
-    /// A root without the branches that have one node only: they say nothing that it does not.
-    fn lowered(self) -> Self {
-        match self {
-            Self::Branch(branch) if branch.len == 1 => {
-                let [only, ..] = Arc::unwrap_or_clone(branch).nodes;
-                only.lowered()
-            }
-            node => node,
         }
     }
 
@@ -298,26 +184,10 @@ impl Node {
             Self::Branch(_) => None,
         };
         match (self, other) {
-            (Self::Branch(a), Self::Branch(b)) => a.len + b.len <= BRANCH_NODES_MAX / 2,
+            (Self::Branch(a), Self::Branch(b)) => a.len() + b.len() <= BRANCH_NODES_MAX / 2,
             (a, b) => toggles(a).zip(toggles(b)).is_some_and(|(a, b)| a + b < LEAF_TOGGLES_MAX / 2),
         }
     }
-}
-
-/// Puts what was edited in the place of what was there, and joins what became small.
-///
-/// The neighbours on both sides take part, so that small nodes never pile up; all others move over as they
-/// are.
-fn put_joined(children: &mut Vec<Child>, place: RangeInclusive<usize>, edited: Vec<Child>) {
-    let mut above = children.split_off((place.end() + 1).min(children.len())).into_iter();
-    children.truncate(*place.start());
-    for child in edited.into_iter().chain(above.by_ref().take(1)) {
-        match children.last_mut() {
-            Some(last) if last.node.joins(&child.node) => *last = joined(last, &child),
-            _ => children.push(child),
-        }
-    }
-    children.extend(above);
 }
 
 /// Two neighbours that are joined as one. The border between two leaves becomes a toggle again if the verdict
@@ -378,8 +248,7 @@ impl Iterator for Toggles<'_> {
             }
             let (low, node) = self.rest.pop()?;
             if let Node::Branch(branch) = node {
-                let children = branch.lows.iter().copied().zip(&branch.nodes).take(branch.len);
-                self.rest.extend(children.rev());
+                self.rest.extend(branch.iter().rev());
                 continue;
             }
             let (first, mut toggles) = node.unpacked(low);
@@ -430,22 +299,22 @@ mod tests {
             Node::Uniform(_) => {}
             Node::Leaf(leaf) => assert!((1..=LEAF_TOGGLES_MAX).contains(&leaf.len()), "{}", leaf.len()),
             Node::Branch(branch) => {
-                assert!((2..=BRANCH_NODES_MAX).contains(&branch.len), "{}", branch.len);
-                branch.nodes.iter().take(branch.len).for_each(check_sizes);
+                assert!((2..=BRANCH_NODES_MAX).contains(&branch.len()), "{}", branch.len());
+                branch.iter().for_each(|(_, node)| check_sizes(node));
             }
         }
     }
 
     fn nodes(node: &Node) -> usize {
         match node {
-            Node::Branch(branch) => 1 + branch.nodes.iter().take(branch.len).map(nodes).sum::<usize>(),
+            Node::Branch(branch) => 1 + branch.iter().map(|(_, node)| nodes(node)).sum::<usize>(),
             _ => 1,
         }
     }
 
     fn depth(node: &Node) -> usize {
         match node {
-            Node::Branch(branch) => 1 + branch.nodes.iter().take(branch.len).map(depth).max().unwrap_or(0),
+            Node::Branch(branch) => 1 + branch.iter().map(|(_, node)| depth(node)).max().unwrap_or(0),
             _ => 1,
         }
     }

@@ -28,6 +28,8 @@ const LANES: usize = 16;
 const TOGGLES_A_BUCKET: usize = 4;
 /// How much larger that average may grow by edits before the directory is made anew.
 const BUCKET_GROWTH_MAX: usize = 2;
+/// How many times more buckets than needed may be left by edits before the directory is made anew.
+const BUCKETS_TOO_MANY: u16 = 8;
 /// The most addresses of a bucket, as a power of two.
 const BUCKET_BITS_MAX: u32 = 16;
 
@@ -71,9 +73,11 @@ impl Buckets {
         usize::from(self.mask) + 2
     }
 
-    /// How many toggles are too many for so few buckets.
-    fn toggles_max(self) -> usize {
-        (usize::from(self.mask) + 1) * TOGGLES_A_BUCKET * BUCKET_GROWTH_MAX
+    /// Whether these are still about the right number of buckets for so many toggles: neither so few that
+    /// they are long, nor so many that the directory is most of the block.
+    fn fit(self, toggles: usize, bits: u32) -> bool {
+        let toggles_max = (usize::from(self.mask) + 1) * TOGGLES_A_BUCKET * BUCKET_GROWTH_MAX;
+        toggles <= toggles_max && Self::of(toggles, bits).mask >= self.mask / BUCKETS_TOO_MANY
     }
 }
 
@@ -141,9 +145,10 @@ impl Sparse {
             self.first = verdict;
         }
         self.splice(below, taken, [opening, closing]);
-        if self.len() > self.buckets.toggles_max() {
+        let bits = (reach.1 - reach.0).count_ones();
+        if !self.buckets.fit(self.len(), bits) {
             let toggles: Vec<u32> = self.toggles(reach.0).collect();
-            *self = Self::of(self.first, &toggles, (reach.1 - reach.0).count_ones());
+            *self = Self::of(self.first, &toggles, bits);
         }
     }
 
