@@ -1,6 +1,6 @@
-//! Folding a command that blacklists or frees one address, in a view of a million rows. Beside the bare edit of
-//! a map, which is a part of it: ours also decodes the command, remembers its cause, hashes the record and
-//! keeps the fingerprint.
+//! Folding a command that blacklists or frees one address, in a view of a million rows. Beside it the bare
+//! edit of a map, which is a part of it: ours also decodes the command, counts the addresses, hashes the
+//! record and tells what changed.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -84,7 +84,7 @@ type Build = fn(&[(u32, u32)]) -> Box<dyn Edits>;
 
 pub(super) fn fold(criterion: &mut Criterion) {
     let ranges = input::mixed(MILLION, u32::random);
-    let mut edits = free_addresses(&ranges);
+    let mut edits = edits(&ranges);
     let structures: [(&str, Build); 3] = [
         ("portcullis", |ranges| Box::new(input::view(ranges))),
         ("rangemap", |ranges| Box::new(causes(ranges))),
@@ -107,8 +107,8 @@ pub(super) fn causes<N: Family>(ranges: &[(N, N)]) -> RangeInclusiveMap<N, usize
     ranges.iter().enumerate().map(|(at, (start, end))| (*start..=*end, at)).collect()
 }
 
-/// Random addresses that are in no range, each once.
-fn free_addresses(ranges: &[(u32, u32)]) -> Vec<Edit> {
+/// Of random addresses that are in no range, each once.
+fn edits(ranges: &[(u32, u32)]) -> Vec<Edit> {
     let mut rng = fastrand::Rng::with_seed(13);
     let is_free = |address: &u32| {
         let after = ranges.partition_point(|range| range.0 <= *address);

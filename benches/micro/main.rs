@@ -8,8 +8,8 @@
 //!
 //! Criterion compares a run with the one before, which shows what a change of the code did. It measures one
 //! structure after the other: where the machine is not idle, ratios are better read from `--bench snapshot`,
-//! in whose rounds they take turns. Its warning that ten samples take more than a second means that it took them
-//! all the same.
+//! in whose rounds they take turns. Its warning that ten samples take more than a second means that it took
+//! them all the same.
 
 #[allow(dead_code, reason = "each bench uses its own part")]
 #[path = "../support/edited.rs"]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
 use ipnet::IpNet;
-use portcullis::address::{Address, Range};
+use portcullis::address::{Address, Number, Range};
 use portcullis::command::{Action, Command};
 
 use super::input::{self, Family};
@@ -41,7 +41,6 @@ fn prefix(criterion: &mut Criterion) {
 
 /// A /24 around each address.
 fn prefixes() -> Vec<Range> {
-    use portcullis::address::Number;
     let prefix = |number: u32| (number & !0xff).range(number | 0xff);
     numbers::<u32>().into_iter().map(prefix).collect()
 }

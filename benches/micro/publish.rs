@@ -1,5 +1,5 @@
-//! One change of a million ranges, until readers could see it: ours shares what did not change, all others are
-//! copied, because their readers must not see a half-made change either.
+//! One change of a million ranges, until readers could see it: ours shares what did not change, all others
+//! are copied, because their readers must not see a half-made change either.
 
 use criterion::BatchSize::PerIteration;
 use criterion::measurement::WallTime;
@@ -11,7 +11,7 @@ use super::edited::Edited;
 use super::input::{self, Family};
 use super::{MILLION, rivals};
 
-/// How many addresses change in turn: more than a run gets to, because a second time they would change nothing.
+/// How many addresses change in turn: more than a run gets to, because a second time would change nothing.
 const CHANGED: usize = 1 << 20;
 
 pub(super) fn publish(criterion: &mut Criterion) {
@@ -51,8 +51,8 @@ fn publish_of<N: Family>(criterion: &mut Criterion) -> Vec<(N, N)> {
     ranges
 }
 
-/// Publishing without sharing: the structure takes one more address and is copied. What freeing the copy before
-/// takes is left out.
+/// Publishing without sharing: the structure takes one more address and is copied. What freeing the copy
+/// before takes is left out.
 fn copied<N: Family, T>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
