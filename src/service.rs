@@ -1,6 +1,6 @@
 //! The service: a log, the follower that folds it, and the listeners that answer from it, wired together; and
-//! in `project` the same for the projector. Without listeners, for programs that look up in their own process,
-//! it is a [`FollowedLog`].
+//! in `project` the same for the projector. Without listeners, for programs that look up in their own
+//! process, it is a [`FollowedLog`].
 //!
 //! Threads, clients and clocks live here and in [`log`](crate::log); what they drive is pure.
 //!

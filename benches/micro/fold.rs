@@ -1,6 +1,6 @@
 //! Folding a command that blacklists or frees one address, in a view of a million rows. Beside it the bare
-//! edit of a map, which is a part of it: ours also decodes the command, counts the addresses, hashes the
-//! record and tells what changed.
+//! edit of a map, which is a part of it: ours also decodes the command, hashes the record, keeps the
+//! fingerprint and tells what changed.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
