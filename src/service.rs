@@ -1,5 +1,6 @@
 //! The service: a log, the follower that folds it, and the listeners that answer from it, wired together; and
-//! in `project` the same for the projector.
+//! in `project` the same for the projector. Without listeners, for programs that look up in their own
+//! process, it is a [`FollowedLog`].
 //!
 //! Threads, clients and clocks live here and in [`log`](crate::log); what they drive is pure.
 //!
@@ -24,6 +25,7 @@
 //! than serving a list that no longer changes.
 
 mod data;
+mod followed;
 mod following;
 mod opening;
 mod port;
@@ -33,30 +35,23 @@ mod undecodable;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use self::data::DataDirectory;
-use self::following::Following;
-use self::opening::{OpenLog, Opening, source};
+pub use self::followed::FollowedLog;
+use self::followed::Prepared;
 pub use self::project::{STOP_MAX, project};
 use crate::config::Config;
-use crate::follower::{Follower, Settings};
 use crate::http::guard::Token;
 use crate::http::settings::Listen;
-use crate::http::{App, Server, StartError};
+use crate::http::{Server, StartError};
 use crate::log::embedded::OpenError;
 use crate::priority::give_way;
-use crate::record::Position;
-use crate::served::Served;
-use crate::snapshot::Publisher;
-use crate::status::Status;
 
 /// How long running requests may take to finish once the service is told to end. Short, because whoever stops
 /// a service waits for it, and a write that is cut off can be repeated safely.
@@ -111,7 +106,7 @@ pub fn run(config: Config, directory: &Path, sockets: &Path) -> Result<(), Serve
         }
         First::Other(started) => started.unwrap_or_else(|_| Err(panicked("the start")))?,
     };
-    let end = signals.or(service.following.ended());
+    let end = signals.or(service.followed.ended());
     if let First::Signal(signal) = end {
         info!(signal, "ending");
     }
@@ -152,63 +147,37 @@ fn panicked(what: &str) -> ServeError {
 /// Everything that runs. The fields stand in the order in which they end.
 struct Service {
     server: Server,
-    following: Following,
-    log: OpenLog,
-    _data: DataDirectory,
+    followed: FollowedLog,
 }
 
 impl Service {
     /// The listeners first: opening a large log after a crash takes seconds, in which whoever asks is told
     /// that there is nothing to answer from yet, instead of being refused. An error undoes what was started.
     fn start(config: &Config, directory: &Path, sockets: &Path) -> Result<Self, ServeError> {
-        let data = DataDirectory::take(directory)?;
+        let prepared = Prepared::new(config, directory)?;
         // Behind the lock, which keeps two processes from making two tokens.
         let token = Token::load_or_create(directory).map_err(|error| {
             ServeError::Unavailable(format!("no token in {}: {error}", directory.display()))
         })?;
-        let now = Instant::now();
-        let (served, status) = (Arc::new(Served::default()), Arc::new(Status::new(now)));
-        let (publisher, readers) = Publisher::new();
-        let settings = Settings {
-            source: source(config)?,
-            skip_offsets: config.log.skip_offsets.iter().copied().collect(),
-            // Another one at each start, so that sidecars that fail together do not come back together.
-            seed: fastrand::u64(..),
-        };
-        let follower = Follower::new(settings, Arc::clone(&served), Arc::clone(&status), now);
-        let (position, published) = watch::channel(Position::START);
-        let opening = Arc::new(Opening::default());
-        let app = App {
-            readers,
-            status: Arc::clone(&status),
-            served,
-            sink: Arc::clone(&opening) as _,
-            published,
-            token,
-            version: env!("CARGO_PKG_VERSION"),
-        };
+        let app = prepared.app(token);
         let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
         announce(&server, directory);
         // The lookup workers run already; what this thread starts from now on is the write side.
         give_way();
-        let log = match OpenLog::open(config, directory) {
-            Ok(log) => log,
+        match prepared.follow() {
+            Ok(followed) => Ok(Self { server, followed }),
             Err(error) => {
                 server.shutdown(Duration::ZERO);
-                return Err(error);
+                Err(error)
             }
-        };
-        opening.opened(Arc::clone(&log.sink));
-        let following = Following::start(follower, Arc::clone(&log.log), publisher, position, status)?;
-        Ok(Self { server, following, log, _data: data })
+        }
     }
 
     /// Ends in the order in which nothing acknowledged can be lost: first nobody can write any more, then
     /// nothing follows, then the log is closed.
     fn stop(self) {
         self.server.shutdown(DRAIN_MAX);
-        drop(self.following);
-        self.log.close();
+        drop(self.followed);
     }
 }
 

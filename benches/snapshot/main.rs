@@ -12,15 +12,21 @@
 
 #![allow(clippy::print_stdout, reason = "the tables are what a bench is for")]
 
+#[path = "../support/edited.rs"]
+mod edited;
+#[path = "../support/input.rs"]
 mod input;
 mod measure;
 mod publishing;
+#[allow(dead_code, reason = "each bench uses its own part")]
+#[path = "../support/rivals.rs"]
 mod rivals;
 
 use std::path::Path;
 
 use self::input::Family;
-use self::measure::{Lookups, isolated_ns, median, quantile, streamed_ns};
+use self::measure::{isolated_ns, median, quantile, streamed_ns};
+use self::rivals::Lookups;
 
 const ROUNDS: usize = 7;
 const MILLION: usize = 1_000_000;

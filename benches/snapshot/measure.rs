@@ -3,40 +3,11 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use super::rivals::Lookups;
+
 /// What is read between two isolated lookups, as a request handler's own work would: more than the first
 /// cache holds, less than the second.
 const BETWEEN_BYTES: usize = 64;
-
-/// Something that can be asked for addresses, each known by its number among those that are asked for.
-pub(super) trait Lookups {
-    fn name(&self) -> &'static str;
-    /// How many of these are blacklisted.
-    fn count(&mut self, numbers: std::ops::Range<usize>) -> usize;
-    /// Whether this one is.
-    fn one(&mut self, number: usize) -> bool;
-}
-
-/// A lookup in a structure, over the form of address that it takes.
-pub(super) struct Asked<K, F> {
-    pub(super) name: &'static str,
-    pub(super) keys: Vec<K>,
-    pub(super) lookup: F,
-}
-
-impl<K, F: FnMut(&K) -> bool> Lookups for Asked<K, F> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn count(&mut self, numbers: std::ops::Range<usize>) -> usize {
-        let keys = self.keys.get(numbers).expect("numbers of addresses");
-        keys.iter().filter(|key| (self.lookup)(key)).count()
-    }
-
-    fn one(&mut self, number: usize) -> bool {
-        (self.lookup)(self.keys.get(number).expect("the number of an address"))
-    }
-}
 
 /// Nanoseconds of a lookup among many that do not wait for each other.
 pub(super) fn streamed_ns(structure: &mut dyn Lookups, numbers: std::ops::Range<usize>) -> f64 {

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use portcullis::address::Range;
 use portcullis::record::{Offset, Position, Record, Timestamp};
 use portcullis::snapshot::{Draft, Publisher, Verdict};
-use portcullis::view::{Effect, View};
-use rangemap::RangeInclusiveSet;
+use portcullis::view::View;
 
+use super::edited::Edited;
 use super::input::{self, Family};
 use super::measure::{median, nanos, quantile, resident_bytes};
-use super::{MILLION, ONE_NETWORK, ROUNDS};
+use super::{MILLION, ONE_NETWORK, ROUNDS, rivals};
 
 /// How many edits are published in a round.
 const EDITS: usize = 20_000;
@@ -23,36 +22,7 @@ const LOOKUPS: usize = 1 << 18;
 /// A copy of a small list is lost in what the process takes besides; so as many are made as take this much.
 const COPIES_BYTES: f64 = 64e6;
 
-/// A list that edits are made in, and the addresses that they are made at.
-struct Edited<N> {
-    draft: Draft,
-    publisher: Publisher,
-    readers: portcullis::snapshot::Readers,
-    asked: Vec<N>,
-    next: usize,
-}
-
 impl<N: Family> Edited<N> {
-    fn new(ranges: &[(N, N)], random: impl Fn(&mut fastrand::Rng) -> N) -> Self {
-        let draft = Draft::new(&input::view(ranges), Timestamp::from_millis(0));
-        let (mut publisher, readers) = Publisher::new();
-        publisher.publish(draft.snapshot(Position::START));
-        Self { draft, publisher, readers, asked: input::asked(ranges, LOOKUPS, random), next: 0 }
-    }
-
-    /// Publishes one change: of two addresses in turns, one is freed and one is blacklisted.
-    fn publish_one(&mut self) {
-        self.next += 1;
-        let number = self.asked.get(self.next * 7 % self.asked.len()).copied().unwrap_or(N::FIRST);
-        let range = Range::from(number.address());
-        let effect = match self.next % 2 {
-            0 => Effect::Free(range),
-            _ => Effect::Blacklist { range, until: Timestamp::MAX },
-        };
-        self.draft.apply(&[effect]);
-        self.publisher.publish(self.draft.snapshot(Position::new(self.next as u64)));
-    }
-
     /// p50, p99 and p99.9 of publishing one change, in microseconds.
     fn publish_us(&mut self) -> [f64; 3] {
         let one = |_| {
@@ -132,7 +102,7 @@ pub(super) fn publish() {
 }
 
 fn publish_of<N: Family>(name: &str, ranges: &[(N, N)], random: impl Fn(&mut fastrand::Rng) -> N) {
-    let mut edited = Edited::new(ranges, random);
+    let mut edited = Edited::new(ranges, input::asked(ranges, LOOKUPS, random));
     edited.publish_us();
     let (mut rounds, mut seen) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -155,8 +125,7 @@ fn copies<N: Family>(ranges: &[(N, N)]) {
             nanos(begun.elapsed()) / 1e3
         }))
     }
-    let set: RangeInclusiveSet<N> = ranges.iter().map(|(start, end)| *start..=*end).collect();
-    println!("| `rangemap`, {}: a copy | {:.0} µs | | | | |", N::NAME, copy_us(&set));
+    println!("| `rangemap`, {}: a copy | {:.0} µs | | | | |", N::NAME, copy_us(&rivals::range_set(ranges)));
     println!("| sorted `Vec`, {}: a copy | {:.0} µs | | | | |", N::NAME, copy_us(&ranges.to_vec()));
 }
 
@@ -212,7 +181,7 @@ impl<N: Family> Size<N> {
         }));
         let bytes_a_range = draft_bytes(&view, count) / count as f64;
         Self {
-            edited: Edited::new(&ranges, N::random),
+            edited: Edited::new(&ranges, input::asked(&ranges, LOOKUPS, N::random)),
             ranges: count,
             build_ms,
             bytes_a_range,

@@ -32,11 +32,12 @@ impl CommandSink for Opening {
     }
 }
 
-/// A log that is open: what is read from it, what is written to it, and how it is closed.
+/// A log that is open: what is read from it, what is written to it, and how it is closed, whoever else still
+/// holds it, when this is dropped.
 pub(super) struct OpenLog {
     pub(super) log: Arc<dyn Log>,
     pub(super) sink: Arc<dyn CommandSink>,
-    close: Box<dyn FnOnce() + Send>,
+    close: Box<dyn Fn() + Send + Sync>,
 }
 
 impl OpenLog {
@@ -67,9 +68,10 @@ impl OpenLog {
     fn kafka(_: KafkaSettings) -> Result<Self, ServeError> {
         Err(without_kafka())
     }
+}
 
-    /// Ends it in good order.
-    pub(super) fn close(self) {
+impl Drop for OpenLog {
+    fn drop(&mut self) {
         (self.close)();
     }
 }

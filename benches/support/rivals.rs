@@ -2,17 +2,47 @@
 
 use ip_network::IpNetwork;
 use ip_network_table::IpNetworkTable;
-use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use portcullis::address::Number;
 use portcullis::record::{Position, Timestamp};
 use portcullis::snapshot::{Draft, Publisher, Verdict};
 use portcullis::view::View;
-use prefix_trie::PrefixSet;
+use prefix_trie::{Prefix, PrefixSet};
 use rangemap::RangeInclusiveSet;
 use roaring::RoaringBitmap;
 
 use super::input::Family;
-use super::measure::{Asked, Lookups};
+
+/// Something that can be asked for addresses, each known by its number among those that are asked for.
+pub(super) trait Lookups {
+    fn name(&self) -> &'static str;
+    /// How many of these are blacklisted.
+    fn count(&mut self, numbers: std::ops::Range<usize>) -> usize;
+    /// Whether this one is.
+    fn one(&mut self, number: usize) -> bool;
+}
+
+/// A lookup in a structure, over the form of address that it takes.
+pub(super) struct Asked<K, F> {
+    pub(super) name: &'static str,
+    pub(super) keys: Vec<K>,
+    pub(super) lookup: F,
+}
+
+impl<K, F: FnMut(&K) -> bool> Lookups for Asked<K, F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn count(&mut self, numbers: std::ops::Range<usize>) -> usize {
+        let keys = self.keys.get(numbers).expect("numbers of addresses");
+        keys.iter().filter(|key| (self.lookup)(key)).count()
+    }
+
+    fn one(&mut self, number: usize) -> bool {
+        (self.lookup)(self.keys.get(number).expect("the number of an address"))
+    }
+}
 
 /// Ours, through the public reader, asked anew for its snapshot at each lookup.
 pub(super) fn ours<N: Family>(view: &View, asked: &[N]) -> Box<dyn Lookups> {
@@ -25,8 +55,12 @@ pub(super) fn ours<N: Family>(view: &View, asked: &[N]) -> Box<dyn Lookups> {
     Box::new(Asked { name: "portcullis", keys: asked.to_vec(), lookup })
 }
 
+pub(super) fn range_set<N: Family>(ranges: &[(N, N)]) -> RangeInclusiveSet<N> {
+    ranges.iter().map(|(start, end)| *start..=*end).collect()
+}
+
 pub(super) fn rangemap<N: Family>(ranges: &[(N, N)], asked: &[N]) -> Box<dyn Lookups> {
-    let set: RangeInclusiveSet<N> = ranges.iter().map(|(start, end)| *start..=*end).collect();
+    let set = range_set(ranges);
     Box::new(Asked { name: "rangemap", keys: asked.to_vec(), lookup: move |number: &N| set.contains(number) })
 }
 
@@ -41,12 +75,17 @@ pub(super) fn sorted<N: Family>(ranges: &[(N, N)], asked: &[N]) -> Box<dyn Looku
 }
 
 /// All addresses of IPv4 in one compressed bitmap.
-pub(super) fn roaring(ranges: &[(u32, u32)], asked: &[u32]) -> Box<dyn Lookups> {
+pub(super) fn bitmap(ranges: &[(u32, u32)]) -> RoaringBitmap {
     let mut bitmap = RoaringBitmap::new();
     for (start, end) in ranges {
         bitmap.insert_range(*start..=*end);
     }
     bitmap.optimize();
+    bitmap
+}
+
+pub(super) fn roaring(ranges: &[(u32, u32)], asked: &[u32]) -> Box<dyn Lookups> {
+    let bitmap = bitmap(ranges);
     Box::new(Asked {
         name: "roaring",
         keys: asked.to_vec(),
@@ -69,45 +108,57 @@ fn prefixes<N: Number>(ranges: &[(N, N)]) -> impl Iterator<Item = IpNet> {
     })
 }
 
-pub(super) fn ip_network_table<N: Family>(ranges: &[(N, N)], asked: &[N]) -> Box<dyn Lookups> {
+pub(super) fn network_table<N: Number>(ranges: &[(N, N)]) -> IpNetworkTable<()> {
     let mut table = IpNetworkTable::new();
     for prefix in prefixes(ranges) {
         let network = IpNetwork::new(prefix.network(), prefix.prefix_len()).expect("a prefix");
         table.insert(network, ());
     }
+    table
+}
+
+pub(super) fn ip_network_table<N: Family>(ranges: &[(N, N)], asked: &[N]) -> Box<dyn Lookups> {
+    let table = network_table(ranges);
     let keys: Vec<_> = asked.iter().map(|number| number.ip()).collect();
     let lookup = move |ip: &std::net::IpAddr| table.longest_match(*ip).is_some();
     Box::new(Asked { name: "ip_network_table", keys, lookup })
 }
 
-pub(super) fn prefix_trie<N: Family>(ranges: &[(N, N)], asked: &[N]) -> Box<dyn Lookups> {
-    // One family a tree: the trie's keys are the bare prefixes of one.
-    match N::NAME {
-        "IPv4" => {
-            let v4 = |net: IpNet| match net {
-                IpNet::V4(net) => Some(net),
-                IpNet::V6(_) => None,
-            };
-            let set: PrefixSet<_> = prefixes(ranges).filter_map(v4).collect();
-            let keys = asked.iter().filter_map(|number| v4(IpNet::from(number.ip()))).collect();
-            Box::new(Asked {
-                name: "prefix-trie",
-                keys,
-                lookup: move |net: &ipnet::Ipv4Net| set.get_lpm(net).is_some(),
-            })
-        }
-        _ => {
-            let v6 = |net: IpNet| match net {
-                IpNet::V4(_) => None,
-                IpNet::V6(net) => Some(net),
-            };
-            let set: PrefixSet<_> = prefixes(ranges).filter_map(v6).collect();
-            let keys = asked.iter().filter_map(|number| v6(IpNet::from(number.ip()))).collect();
-            Box::new(Asked {
-                name: "prefix-trie",
-                keys,
-                lookup: move |net: &ipnet::Ipv6Net| set.get_lpm(net).is_some(),
-            })
-        }
+pub(super) fn v4(net: IpNet) -> Option<Ipv4Net> {
+    match net {
+        IpNet::V4(net) => Some(net),
+        IpNet::V6(_) => None,
     }
+}
+
+pub(super) fn v6(net: IpNet) -> Option<Ipv6Net> {
+    match net {
+        IpNet::V4(_) => None,
+        IpNet::V6(net) => Some(net),
+    }
+}
+
+/// One family a tree: the trie's keys are the bare prefixes of one.
+pub(super) fn prefix_set<N: Number, P: Prefix>(
+    ranges: &[(N, N)],
+    of_family: fn(IpNet) -> Option<P>,
+) -> PrefixSet<P> {
+    prefixes(ranges).filter_map(of_family).collect()
+}
+
+pub(super) fn prefix_trie<N: Family>(ranges: &[(N, N)], asked: &[N]) -> Box<dyn Lookups> {
+    match N::NAME {
+        "IPv4" => trie(ranges, asked, v4),
+        _ => trie(ranges, asked, v6),
+    }
+}
+
+fn trie<N: Number, P: Prefix + 'static>(
+    ranges: &[(N, N)],
+    asked: &[N],
+    of_family: fn(IpNet) -> Option<P>,
+) -> Box<dyn Lookups> {
+    let set = prefix_set(ranges, of_family);
+    let keys = asked.iter().filter_map(|number| of_family(IpNet::from(number.ip()))).collect();
+    Box::new(Asked { name: "prefix-trie", keys, lookup: move |net: &P| set.get_lpm(net).is_some() })
 }
