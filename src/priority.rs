@@ -7,12 +7,18 @@
 //!
 //! It takes no right to be less important, and none is needed here.
 
+use std::io;
+
 /// How much nicer the write side is than the lookups: where both want one core, it has a tenth of it.
 const NICENESS: i32 = 10;
 
 /// Makes the calling thread, and those that it starts from now on, give way to all others. To be called once
 /// for each: every call adds to it.
-pub fn give_way() {
-    // A system that refuses has other means to decide what goes first.
-    let _ = rustix::process::nice(NICENESS);
+///
+/// # Errors
+/// When the system does not allow it, as a filter of system calls may. Then all threads are alike, and nothing
+/// else changes.
+pub fn give_way() -> io::Result<()> {
+    rustix::process::nice(NICENESS)?;
+    Ok(())
 }

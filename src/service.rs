@@ -163,7 +163,9 @@ impl Service {
         let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
         announce(&server, directory);
         // The lookup workers run already; what this thread starts from now on is the write side.
-        give_way();
+        if let Err(error) = give_way() {
+            warn!(%error, "the threads that write do not give way to those that look up");
+        }
         match prepared.follow() {
             Ok(followed) => Ok(Self { server, followed }),
             Err(error) => {

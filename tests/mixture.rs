@@ -6,39 +6,65 @@
 #![allow(clippy::indexing_slicing, reason = "what is not as expected fails the test")]
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use portcullis::address::{Address, Number, Range};
 use portcullis::record::{Position, Timestamp};
-use portcullis::snapshot::{Draft, Publisher, Snapshot, Verdict};
+use portcullis::snapshot::{Draft, Publisher, Reader, Snapshot, Verdict};
 use portcullis::view::{Effect, View};
 
 /// How many lists there are; the writer goes through them again and again.
 const LISTS: usize = 300;
 /// How often it goes through all of them.
 const TIMES: usize = 10;
+/// How long the readers may take to begin.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn blacklist(range: Range) -> Effect {
+    Effect::Blacklist { range, until: Timestamp::MAX }
+}
+
+/// A draft dense enough that blocks of all kinds and branches over several leaves are there from the start.
+fn start() -> Draft {
+    let mut draft = Draft::new(&View::default(), Timestamp::from_millis(0));
+    let v4 = (0..5_000).map(|at: u32| (10 << 24) + 3 * at).map(|start| start.range(start));
+    let v6 = (0..20_000).map(|at: u128| network() + (at << 60)).map(|start| start.range(start));
+    draft.apply(&v4.chain(v6).map(blacklist).collect::<Vec<_>>());
+    draft
+}
+
+const fn network() -> u128 {
+    0x2001_0db8 << 96
+}
 
 /// Edits of all widths, crowded so that blocks and nodes split, join and become uniform again and again.
 fn edits() -> Vec<Effect> {
     let mut random = fastrand::Rng::with_seed(5);
     let mut one = |at: usize| {
-        let width = [0, 0, 0, 3, 250, 70_000][random.usize(..6)];
-        let range = if at.is_multiple_of(3) {
-            let start = 0x2001_0db8 << 96 | u128::from(random.u16(..)) << 64 | u128::from(random.u8(..));
-            start.range(start + u128::from(width))
+        let range = if at.is_multiple_of(2) {
+            let start = network() + (random.u128(..20_000) << 60);
+            let width = *random.choice(&[0, 1 << 60, 1 << 68, 1 << 74]).unwrap_or(&0);
+            start.range(start + width)
         } else {
-            let start = 10 << 24 | random.u32(..1 << 18);
+            let start = (10 << 24) + random.u32(..1 << 18);
+            let width = *random.choice(&[0, 0, 3, 250, 70_000]).unwrap_or(&0);
             start.range(start + width)
         };
-        match random.u8(..3) {
-            0 => Effect::Free(range),
-            _ => Effect::Blacklist { range, until: Timestamp::MAX },
-        }
+        if random.u8(..3) == 0 { Effect::Free(range) } else { blacklist(range) }
     };
     (0..LISTS).map(&mut one).collect()
 }
 
-/// What lookups say of the ends of all edits and of the addresses beside them.
+/// The ends of all edits.
+fn asked(edits: &[Effect]) -> Vec<Address> {
+    let ends = |edit: &Effect| match edit {
+        Effect::Blacklist { range, .. } | Effect::Free(range) => [range.start(), range.end()],
+    };
+    edits.iter().flat_map(ends).map(Address::from).collect()
+}
+
+/// What lookups say.
 fn checksum(snapshot: &Snapshot, addresses: &[Address]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for address in addresses {
@@ -47,49 +73,30 @@ fn checksum(snapshot: &Snapshot, addresses: &[Address]) -> u64 {
     hasher.finish()
 }
 
-fn range_of(effect: &Effect) -> Range {
-    match effect {
-        Effect::Blacklist { range, .. } | Effect::Free(range) => *range,
-    }
+/// What a reader checks until it is told to stop.
+struct Check {
+    addresses: Vec<Address>,
+    checksums: Vec<u64>,
+    stop: AtomicBool,
+    snapshots_seen: AtomicUsize,
 }
 
-#[test]
-fn no_reader_ever_sees_a_mixture() {
-    let edits = edits();
-    let ends = |edit: &Effect| [range_of(edit).start(), range_of(edit).end()].map(Address::from);
-    let addresses: Vec<Address> = edits.iter().flat_map(ends).collect();
-    // A dense start, so that the edits meet every kind of block, and a first list that each round begins with.
-    let dense = (0..5_000_u32).map(|at| (10 << 24) + 3 * at).map(|start| start.range(start));
-    let first: Vec<Effect> = dense.map(|range| Effect::Blacklist { range, until: Timestamp::MAX }).collect();
-    let mut draft = Draft::new(&View::default(), Timestamp::from_millis(0));
-    draft.apply(&first);
-    let start = draft.clone();
-    let checksums: Vec<u64> = edits
-        .iter()
-        .map(|edit| {
-            draft.apply(std::slice::from_ref(edit));
-            checksum(&draft.snapshot(Position::START), &addresses)
-        })
-        .collect();
-    assert!(checksums.windows(2).filter(|pair| pair[0] != pair[1]).count() > LISTS / 2, "the lists differ");
-
-    let (mut publisher, readers) = Publisher::new();
-    let (stop, seen) = (AtomicBool::new(false), std::sync::atomic::AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                let mut reader = readers.reader();
-                let mut last = Position::START;
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(snapshot) = reader.snapshot() else { continue };
-                    assert!(snapshot.position() >= last, "positions never go back");
-                    last = snapshot.position();
-                    let list = (last.number() as usize - 1) % LISTS;
-                    assert_eq!(checksum(snapshot, &addresses), checksums[list], "at {last}");
-                    seen.fetch_add(1, Ordering::Relaxed);
-                }
-            });
+impl Check {
+    fn read(&self, mut reader: Reader) {
+        let mut last = Position::START;
+        while !self.stop.load(Ordering::Relaxed) {
+            let Some(snapshot) = reader.snapshot() else { continue };
+            assert!(snapshot.position() >= last, "positions never go back");
+            last = snapshot.position();
+            let list = (last.number() as usize - 1) % LISTS;
+            assert_eq!(checksum(snapshot, &self.addresses), self.checksums[list], "at {last}");
+            self.snapshots_seen.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Publishes all lists, `TIMES` over, once the readers are there.
+    fn publish(&self, mut publisher: Publisher, edits: &[Effect]) {
+        let (start, begun) = (start(), Instant::now());
         let mut draft = start.clone();
         for position in 0..LISTS * TIMES {
             if position.is_multiple_of(LISTS) {
@@ -97,13 +104,33 @@ fn no_reader_ever_sees_a_mixture() {
             }
             draft.apply(&edits[position % LISTS..=position % LISTS]);
             publisher.publish(draft.snapshot(Position::new(position as u64 + 1)));
-            if position == 0 {
-                // Not before the readers are there, else a fast writer is done without them.
-                while seen.load(Ordering::Relaxed) < 2 {
-                    std::thread::yield_now();
-                }
+            while self.snapshots_seen.load(Ordering::Relaxed) == 0 && begun.elapsed() < PATIENCE {
+                std::thread::yield_now();
             }
         }
-        stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn no_reader_ever_sees_a_mixture() {
+    let edits = edits();
+    let (addresses, mut draft) = (asked(&edits), start());
+    let mut checksum_after = |edit: &Effect| {
+        draft.apply(std::slice::from_ref(edit));
+        checksum(&draft.snapshot(Position::START), &addresses)
+    };
+    let checksums: Vec<u64> = edits.iter().map(&mut checksum_after).collect();
+    assert!(checksums.windows(2).filter(|pair| pair[0] != pair[1]).count() > LISTS / 2, "the lists differ");
+
+    let (publisher, readers) = Publisher::new();
+    let (stop, snapshots_seen) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let check = Check { addresses, checksums, stop, snapshots_seen };
+    std::thread::scope(|scope| {
+        let reading = [readers.reader(), readers.reader()].map(|reader| scope.spawn(|| check.read(reader)));
+        let writing = scope.spawn(|| check.publish(publisher, &edits));
+        let written = writing.join();
+        check.stop.store(true, Ordering::Relaxed);
+        assert!(written.is_ok() && reading.into_iter().all(|reading| reading.join().is_ok()));
     });
+    assert!(check.snapshots_seen.load(Ordering::Relaxed) > 0, "the readers saw something");
 }

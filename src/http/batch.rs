@@ -37,6 +37,8 @@ pub const LOOKUP_BODY_BYTES_MAX: usize = LOOKUP_BATCH_ADDRESSES_MAX * 64;
 /// How many addresses of a batch are looked up before the other connections get their turn: few enough that
 /// these notice nothing, and enough that the yielding costs little.
 const SLICE_ADDRESSES: usize = 64;
+/// How many bytes of a batch are read before they do, if it is not addresses that they are.
+const SLICE_BYTES: usize = 64 * SLICE_ADDRESSES;
 
 /// `POST /v1/check`: a verdict for each address of the body, in order. A body that begins with `[` is a JSON
 /// array and answered with one; all else is lines, answered with lines.

@@ -27,7 +27,7 @@ mod leaf;
 
 use std::sync::Arc;
 
-use self::branch::{BRANCH_NODES_MAX, Branch, branch, branches, put_joined};
+use self::branch::{BRANCH_NODES_MAX, Branch, branch, branches, push_joined, put_joined};
 use self::leaf::{LEAF_TOGGLES_MAX, Leaf};
 use super::{Verdict, toggles};
 use crate::address::Number;
@@ -56,6 +56,16 @@ enum Node {
 struct Child {
     low: u128,
     node: Node,
+}
+
+impl Child {
+    /// The nodes of a branch; of all else, itself.
+    fn children(self) -> Vec<Self> {
+        match self.node {
+            Node::Branch(branch) => Arc::unwrap_or_clone(branch).children(),
+            _ => vec![self],
+        }
+    }
 }
 
 impl Default for Tree {
@@ -92,6 +102,9 @@ impl Tree {
 
     /// Gives every address from `start` to `end` the verdict, whatever they had.
     pub(super) fn set(&mut self, start: u128, end: u128, verdict: Verdict) {
+        if self.0.has(u128::FIRST, (start, end), verdict) {
+            return;
+        }
         let root = std::mem::replace(&mut self.0, Node::Uniform(Verdict::Free));
         let mut children = root.set((u128::FIRST, u128::LAST), (start, end), verdict);
         // A root that has become too large comes back as several nodes: the tree gets one level higher.
@@ -130,6 +143,21 @@ impl Node {
     /// The node of these toggles, at most [`LEAF_TOGGLES_MAX`].
     fn of(first: Verdict, low: u128, toggles: &[u128]) -> Self {
         if toggles.is_empty() { Self::Uniform(first) } else { Self::Leaf(Leaf::of(first, low, toggles)) }
+    }
+
+    /// Whether all addresses of the edit have the verdict already, as far as that is seen at a glance; the
+    /// edit lies in the node, which begins at `low`. Rows that are long over are freed once more when they are
+    /// dropped, a whole list of them at the same time; that must not copy anything.
+    fn has(&self, low: u128, edit: Reach, verdict: Verdict) -> bool {
+        match self {
+            Self::Uniform(own) => *own == verdict,
+            Self::Leaf(leaf) => leaf.has(edit.0 - low, edit.1 - low, verdict),
+            Self::Branch(branch) => {
+                let (first, last) = (branch.find(edit.0), branch.find(edit.1));
+                let found = branch.get(first).filter(|_| first == last);
+                found.is_some_and(|(low, node)| node.has(low, edit, verdict))
+            }
+        }
     }
 
     /// The node after an edit of what lies in both reaches: one, or several side by side if it got too large
@@ -177,24 +205,32 @@ impl Node {
 
     /// Whether two neighbours are so small that they are joined: together half of what makes a node split, so
     /// that edits which come and go around one size do not split and join the same nodes again and again.
+    ///
+    /// A leaf beside a branch, which a wide edit leaves there, is taken in as one of its nodes: else each such
+    /// edit could leave a level behind.
     fn joins(&self, other: &Self) -> bool {
-        let toggles = |node: &Self| match node {
-            Self::Uniform(_) => Some(0),
-            Self::Leaf(leaf) => Some(leaf.len()),
-            Self::Branch(_) => None,
-        };
         match (self, other) {
             (Self::Branch(a), Self::Branch(b)) => a.len() + b.len() <= BRANCH_NODES_MAX / 2,
-            (a, b) => toggles(a).zip(toggles(b)).is_some_and(|(a, b)| a + b < LEAF_TOGGLES_MAX / 2),
+            (Self::Branch(branch), _) | (_, Self::Branch(branch)) => branch.len() < BRANCH_NODES_MAX / 2,
+            (a, b) => a.toggles_len() + b.toggles_len() < LEAF_TOGGLES_MAX / 2,
+        }
+    }
+
+    /// How many toggles a node without nodes below it has.
+    fn toggles_len(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.len(),
+            Self::Uniform(_) | Self::Branch(_) => 0,
         }
     }
 }
 
 /// Two neighbours that are joined as one. The border between two leaves becomes a toggle again if the verdict
 /// changes there.
-fn joined(left: &Child, right: &Child) -> Child {
-    if let (Node::Branch(a), Node::Branch(b)) = (&left.node, &right.node) {
-        let all = [&**a, &**b].into_iter().cloned().flat_map(Branch::children).collect();
+fn joined(left: Child, right: Child) -> Child {
+    if matches!(left.node, Node::Branch(_)) || matches!(right.node, Node::Branch(_)) {
+        let mut all = left.children();
+        right.children().into_iter().for_each(|child| push_joined(&mut all, child));
         return branch(all);
     }
     let (first, mut toggles) = left.node.unpacked(left.low);
@@ -360,6 +396,36 @@ mod tests {
         }
         tree.set(0, u128::MAX, Verdict::Free);
         assert_eq!((tree.ranges().count(), depth(&tree.0)), (0, 1));
+    }
+
+    #[test]
+    fn wide_edits_leave_no_levels_behind() {
+        let mut tree = Tree::default();
+        let (low, high) = (1_u128 << 120, 2_u128 << 120);
+        for at in 1..=70 {
+            tree.set(low - 2 * at, low - 2 * at, Verdict::Blacklisted);
+            tree.set(high + 2 * at, high + 2 * at, Verdict::Blacklisted);
+        }
+        for _ in 0..8 {
+            let inside = |at: u128| low + spread(at) % (high - low);
+            (0..20_000).map(inside).for_each(|start| tree.set(start, start, Verdict::Blacklisted));
+            tree.set(low, high, Verdict::Free);
+            assert_eq!(tree.ranges().count(), 140);
+            assert!(depth(&tree.0) <= 3 && nodes(&tree.0) < 20, "{}, {}", depth(&tree.0), nodes(&tree.0));
+            check_sizes(&tree.0);
+        }
+    }
+
+    #[test]
+    fn an_edit_that_changes_nothing_copies_nothing() {
+        let mut tree = Tree::default();
+        (0..1_000).map(spread).for_each(|start| tree.set(start, start + 9, Verdict::Blacklisted));
+        let Node::Branch(before) = tree.0.clone() else { unreachable!("a thousand ranges take a branch") };
+        for at in 0..1_000 {
+            tree.set(spread(at), spread(at) + 9, Verdict::Blacklisted);
+            tree.set(spread(at) + 10, spread(at) + 20, Verdict::Free);
+        }
+        assert!(matches!(&tree.0, Node::Branch(after) if Arc::ptr_eq(&before, after)));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{Addresses, Progress, SLICE_ADDRESSES, address, too_many};
+use super::{Addresses, Progress, SLICE_ADDRESSES, SLICE_BYTES, address, too_many};
 use crate::address::Address;
 use crate::http::answer::Problem;
 use crate::http::codes;
@@ -97,7 +97,11 @@ impl<'a> Elements<'a> {
 impl Addresses for Elements<'_> {
     /// An element that is no address ends nothing yet, because what follows may be worse.
     fn read(&mut self, slice: &mut Vec<Address>) -> Result<Progress, Problem> {
+        let slice_ends = self.rest.len().saturating_sub(SLICE_BYTES);
         for _ in 0..SLICE_ADDRESSES {
+            if self.rest.len() < slice_ends {
+                break;
+            }
             let Some(element) = self.next().map_err(|Malformed| self.malformed())? else {
                 return self.wrong.take().map_or(Ok(Progress::End), Err);
             };

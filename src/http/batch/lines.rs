@@ -1,6 +1,6 @@
 //! A batch as lines: an address on each, blank ones passed over.
 
-use super::{Addresses, Progress, SLICE_ADDRESSES, address, too_many};
+use super::{Addresses, Progress, SLICE_ADDRESSES, SLICE_BYTES, address, too_many};
 use crate::address::Address;
 use crate::http::answer::Problem;
 
@@ -39,7 +39,11 @@ impl Addresses for Lines<'_> {
     /// The first line that is no address ends it. A problem names the line as an editor counts it, and the
     /// number of the address.
     fn read(&mut self, slice: &mut Vec<Address>) -> Result<Progress, Problem> {
+        let slice_ends = self.rest.len().saturating_sub(SLICE_BYTES);
         for _ in 0..SLICE_ADDRESSES {
+            if self.rest.len() < slice_ends {
+                break;
+            }
             let Some(line) = self.next() else { return Ok(Progress::End) };
             if line.trim_ascii().is_empty() {
                 continue;

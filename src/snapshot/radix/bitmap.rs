@@ -5,7 +5,8 @@ use super::Reach;
 
 /// The addresses of a bitmap, as a power of two.
 pub(super) const BITMAP_BITS: u32 = 16;
-const WORDS: usize = 1 << (BITMAP_BITS - u64::BITS.ilog2());
+const ADDRESSES: u32 = 1 << BITMAP_BITS;
+const WORDS: usize = (ADDRESSES / u64::BITS) as usize;
 
 /// A bit for each address, set where it is blacklisted: 8 KiB.
 #[derive(Clone, Debug)]
@@ -30,17 +31,22 @@ impl Bitmap {
         Verdict::Free.after((word >> low) as usize)
     }
 
+    /// Whether all addresses from one to another, both in the block, have the verdict.
+    pub(super) fn has(&self, start: u32, end: u32, verdict: Verdict) -> bool {
+        masks(start % ADDRESSES, end % ADDRESSES).all(|(at, mask)| {
+            let set = self.0.get(at).copied().unwrap_or_default() & mask;
+            set == if verdict == Verdict::Blacklisted { mask } else { 0 }
+        })
+    }
+
     /// Sets what lies in both reaches, word by word.
     pub(super) fn set(&mut self, reach: Reach, edit: Reach, verdict: Verdict) {
-        let (start, end) = (edit.0.max(reach.0) - reach.0, edit.1.min(reach.1) - reach.0);
-        let of_word = |address: u32| (address / u64::BITS) as usize;
-        let (first, last) = (of_word(start), of_word(end));
-        for (at, word) in self.0.iter_mut().enumerate().take(last + 1).skip(first) {
-            let from = if at == first { u64::MAX << (start % u64::BITS) } else { u64::MAX };
-            let to = if at == last { u64::MAX >> (u64::BITS - 1 - end % u64::BITS) } else { u64::MAX };
+        let (start, end) = (edit.0.max(reach.0), edit.1.min(reach.1));
+        for (at, mask) in masks(start % ADDRESSES, end % ADDRESSES) {
+            let Some(word) = self.0.get_mut(at) else { return };
             match verdict {
-                Verdict::Free => *word &= !(from & to),
-                Verdict::Blacklisted => *word |= from & to,
+                Verdict::Free => *word &= !mask,
+                Verdict::Blacklisted => *word |= mask,
             }
         }
     }
@@ -73,4 +79,14 @@ impl Bitmap {
             (low, changes)
         })
     }
+}
+
+/// The words that hold the addresses from `start` to `end`, each with the bits that do.
+fn masks(start: u32, end: u32) -> impl Iterator<Item = (usize, u64)> {
+    let (first, last) = (start / u64::BITS, end / u64::BITS);
+    (first..=last).map(move |at| {
+        let from = if at == first { u64::MAX << (start % u64::BITS) } else { u64::MAX };
+        let to = if at == last { u64::MAX >> (u64::BITS - 1 - end % u64::BITS) } else { u64::MAX };
+        (at as usize, from & to)
+    })
 }

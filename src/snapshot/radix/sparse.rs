@@ -129,6 +129,11 @@ impl Sparse {
         })
     }
 
+    /// Whether all addresses from one to another, both in the block, have the verdict.
+    pub(super) fn has(&self, start: u32, end: u32, verdict: Verdict) -> bool {
+        self.lookup(start) == verdict && self.up_to(start) == self.up_to(end)
+    }
+
     /// Sets what lies in both reaches: takes out the toggles from its start to right behind its end, and puts
     /// one back at either border where the verdict still changes. Those two are all that can be needed.
     pub(super) fn set(&mut self, reach: Reach, edit: Reach, verdict: Verdict) {

@@ -136,11 +136,14 @@ impl Branch {
 pub(super) fn put_joined(children: &mut Vec<Child>, place: RangeInclusive<usize>, edited: Vec<Child>) {
     let mut above = children.split_off((place.end() + 1).min(children.len())).into_iter();
     children.truncate(*place.start());
-    for child in edited.into_iter().chain(above.by_ref().take(1)) {
-        match children.last_mut() {
-            Some(last) if last.node.joins(&child.node) => *last = joined(last, &child),
-            _ => children.push(child),
-        }
-    }
+    edited.into_iter().chain(above.by_ref().take(1)).for_each(|child| push_joined(children, child));
     children.extend(above);
+}
+
+/// Appends a child, or joins it to the last one if both together are small.
+pub(super) fn push_joined(children: &mut Vec<Child>, child: Child) {
+    match children.pop_if(|last| last.node.joins(&child.node)) {
+        Some(last) => children.push(joined(last, child)),
+        None => children.push(child),
+    }
 }

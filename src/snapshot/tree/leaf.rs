@@ -59,18 +59,28 @@ impl Leaf {
 
     /// The verdict at an address, by its distance from the leaf's first one.
     pub(super) fn lookup(&self, distance: u128) -> Verdict {
-        let distance = distance >> self.zero_bits;
-        let up_to = match self.width {
-            4 => self.up_to::<4>(distance),
-            8 => self.up_to::<8>(distance),
-            12 => self.up_to::<12>(distance),
-            _ => self.up_to::<16>(distance),
-        };
-        // What is to spare may have been counted.
-        self.first.after(up_to.min(self.len()))
+        self.first.after(self.up_to(distance))
     }
 
-    fn up_to<const WIDTH: usize>(&self, distance: u128) -> usize {
+    /// Whether all addresses from one distance to another have the verdict.
+    pub(super) fn has(&self, start: u128, end: u128, verdict: Verdict) -> bool {
+        self.lookup(start) == verdict && self.up_to(start) == self.up_to(end)
+    }
+
+    /// How many toggles lie at or below an address. This is what a lookup costs.
+    fn up_to(&self, distance: u128) -> usize {
+        let distance = distance >> self.zero_bits;
+        let up_to = match self.width {
+            4 => self.up_to_packed::<4>(distance),
+            8 => self.up_to_packed::<8>(distance),
+            12 => self.up_to_packed::<12>(distance),
+            _ => self.up_to_packed::<16>(distance),
+        };
+        // What is to spare may have been counted.
+        up_to.min(self.len())
+    }
+
+    fn up_to_packed<const WIDTH: usize>(&self, distance: u128) -> usize {
         let (toggles, _) = self.toggles.as_chunks::<WIDTH>();
         let bucket = self.directory.find(head::<WIDTH>(distance));
         up_to::<LANES, _>(toggles, bucket, |toggle| number(toggle) <= distance)
