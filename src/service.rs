@@ -162,6 +162,7 @@ impl Service {
         let app = prepared.app(token);
         let server = Server::start(app, &config.lookup, &config.admin, &config.http, sockets)?;
         announce(&server, directory);
+        warn_if_all_cores_spin(config);
         // The lookup workers run already; what this thread starts from now on is the write side.
         if let Err(error) = give_way() {
             warn!(%error, "the threads that write do not give way to those that look up");
@@ -180,6 +181,14 @@ impl Service {
     fn stop(self) {
         self.server.shutdown(DRAIN_MAX);
         drop(self.followed);
+    }
+}
+
+/// Workers that never sleep must leave a core to those who write.
+fn warn_if_all_cores_spin(config: &Config) {
+    let (workers, cores) = (config.lookup.workers, thread::available_parallelism().map_or(1, usize::from));
+    if config.lookup.spin && workers >= cores {
+        warn!(workers, cores, "`[lookup] spin` takes every core: writes and starts will be slow");
     }
 }
 

@@ -63,7 +63,7 @@ use crate::view::{Effect, View};
 
 /// The most rows whose expiry is worked off at once, so that commands need not wait for the rest: a list
 /// whose rows all end at the same moment is not rare.
-pub const EXPIRY_SLICE_ROWS: usize = 4096;
+pub const EXPIRY_SLICE_ROWS: usize = 1024;
 /// A wall clock that steps back by no more than this is taken to stand still: a clock that is being slewed
 /// must not cost a rebuild with every correction.
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@
 //! a wide edit covers whole becomes uniform without being looked at.
 //!
 //! A sparse block that gets too many toggles is split (or made a bitmap), and a split one that got few is
-//! joined again, at a quarter of that number, so that edits which come and go around one size do not do both
+//! joined again, at half of that number, so that edits which come and go around one size do not do both
 //! again and again.
 
 mod bitmap;
@@ -36,7 +36,7 @@ const SPARSE_TOGGLES_MAX: usize = 2048;
 /// 2^16 of them.
 const SPARSE_BITS_MAX: u32 = 24;
 /// A split or a bitmap with so many toggles becomes sparse again.
-const SPARSE_TOGGLES_AGAIN: usize = SPARSE_TOGGLES_MAX / 4;
+const SPARSE_TOGGLES_AGAIN: usize = SPARSE_TOGGLES_MAX / 2;
 /// How many bits of an address a split block decides by.
 const SPLIT_BITS: u32 = 4;
 /// How many blocks a split one consists of.
