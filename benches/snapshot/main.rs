@@ -155,6 +155,11 @@ fn lists(folder: &Path) {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [section, family, ranges] = arguments.as_slice()
+        && section == "memory"
+    {
+        return publishing::memory(family, ranges);
+    }
     let named = |section: &str| arguments.iter().any(|argument| argument == section);
     let wanted = |section: &str| arguments.is_empty() || named(section);
     if wanted("lookups") {

@@ -2,6 +2,7 @@
 //! all of it costs as a list grows.
 
 use std::hint::black_box;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -179,7 +180,7 @@ impl<N: Family> Size<N> {
             black_box(Draft::new(&view, Timestamp::from_millis(0)));
             nanos(begun.elapsed()) / 1e6
         }));
-        let bytes_a_range = draft_bytes(&view, count) / count as f64;
+        let bytes_a_range = bytes_in_a_process::<N>(count) / count as f64;
         Self {
             edited: Edited::new(&ranges, input::asked(&ranges, LOOKUPS, N::random)),
             ranges: count,
@@ -193,6 +194,25 @@ impl<N: Family> Size<N> {
         let [p50, p99, _] = self.edited.publish_us();
         self.rounds.push([self.edited.lookup_ns(), p50, p99]);
     }
+}
+
+/// The memory that one more draft of so many ranges takes, found out by a process of its own: this one would
+/// use again what it has freed.
+fn bytes_in_a_process<N: Family>(ranges: usize) -> f64 {
+    let bench = std::env::current_exe().expect("the bench knows itself");
+    let output = Command::new(bench).args(["memory", N::NAME, &ranges.to_string()]).output();
+    let text = String::from_utf8(output.expect("it runs again").stdout).expect("a number");
+    text.trim().parse().expect("a number")
+}
+
+/// What that process prints.
+pub(super) fn memory(family: &str, ranges: &str) {
+    let ranges = ranges.parse().expect("a number of ranges");
+    let bytes = match family {
+        "IPv4" => draft_bytes(&input::view(&input::mixed(ranges, u32::random)), ranges),
+        _ => draft_bytes(&input::view(&input::mixed(ranges, u128::random)), ranges),
+    };
+    println!("{bytes}");
 }
 
 /// The memory that one more draft of a view takes.
