@@ -360,7 +360,10 @@ mod tests {
 
         #[test]
         fn a_tree_equals_a_flag_for_each_address(
-            edits in prop::collection::vec((0..CELLS, prop_oneof![9 => 0..3_usize, 1 => 0..CELLS], any::<bool>()), 1..1_500),
+            edits in prop::collection::vec(
+                (0..CELLS, prop_oneof![9 => 0..3_usize, 1 => 0..CELLS], any::<bool>()),
+                1..1_500,
+            ),
         ) {
             let (mut tree, mut cells) = (Tree::default(), vec![false; CELLS]);
             let mut kept = Vec::new();

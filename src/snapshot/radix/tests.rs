@@ -73,7 +73,10 @@ proptest! {
     #[test]
     fn a_radix_tree_equals_a_flag_for_each_address(
         dense in any::<bool>(),
-        edits in prop::collection::vec((0..CELLS, prop_oneof![9 => 0..3_usize, 1 => 0..CELLS], any::<bool>()), 1..400),
+        edits in prop::collection::vec(
+            (0..CELLS, prop_oneof![9 => 0..3_usize, 1 => 0..CELLS], any::<bool>()),
+            1..400,
+        ),
     ) {
         let (mut radix, mut cells) = (Radix::default(), vec![false; CELLS]);
         if dense {
@@ -97,9 +100,13 @@ proptest! {
     }
 
     #[test]
-    fn a_built_tree_equals_one_of_edits(starts in prop::collection::btree_set(any::<u32>(), 0..3_000), width in 0..5_000_u32) {
+    fn a_built_tree_equals_one_of_edits(
+        starts in prop::collection::btree_set(any::<u32>(), 0..3_000),
+        width in 0..5_000_u32,
+    ) {
         let ends = starts.iter().skip(1).map(|next| next - 1).chain([u32::MAX]);
-        let ranges: Vec<Reach> = starts.iter().zip(ends).map(|(start, end)| (*start, end.min(start.saturating_add(width)))).collect();
+        let range = |(start, end): (&u32, u32)| (*start, end.min(start.saturating_add(width)));
+        let ranges: Vec<Reach> = starts.iter().zip(ends).map(range).collect();
         let built = Radix::from_rising(ranges.iter().copied());
         let mut edited = Radix::default();
         ranges.iter().for_each(|range| edited.set(range.0, range.1, Verdict::Blacklisted));

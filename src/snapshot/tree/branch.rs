@@ -18,6 +18,7 @@ pub(super) const BRANCH_NODES_MAX: usize = 128;
 const BUCKETS: usize = 128;
 /// How many lows a lookup compares, whatever the bucket has.
 const LANES: usize = 4;
+
 /// Nodes side by side; a clone shares what is below them.
 #[derive(Clone, Debug)]
 pub(super) struct Branch {
