@@ -18,8 +18,9 @@
 //! Between its header and the write a lookup takes no lock, awaits nothing and waits for no other thread:
 //! the reader is the worker's own, and so is all that a lookup changes. From the address to the verdict it
 //! allocates nothing, and for its answer no more than hyper does for any answer with as many headers, unless
-//! position or age are others than in the one before (`tests/allocations.rs`). A batch yields to the other connections of its thread after each slice. What
-//! may take long (copies of the list, previews) is done for the admin listener only, on further threads.
+//! position or age are others than in the one before (`tests/allocations.rs`). A batch yields to the other
+//! connections of its thread after each slice. What may take long (copies of the list, previews) is done for
+//! the admin listener only, on further threads.
 //!
 //! Whatever comes from outside has a named limit, at the top of the file that enforces it: connections, bytes
 //! and fields of a header, bytes of a body, addresses, commands, and the time that each of them may take.
