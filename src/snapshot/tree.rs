@@ -29,7 +29,8 @@ use std::sync::Arc;
 
 use self::branch::{BRANCH_NODES_MAX, Branch, branch, branches, push_joined, put_joined};
 use self::leaf::{LEAF_TOGGLES_MAX, Leaf};
-use super::{Verdict, toggles};
+use super::Verdict;
+use super::toggles::{self, Splice};
 use crate::address::Number;
 
 /// How full the nodes of a tree are that is built at once, so that the edits to come do not split them all.
@@ -188,7 +189,9 @@ impl Node {
             }
             leaf => {
                 let (first, mut toggles) = leaf.unpacked(low);
-                let first = set_in_toggles(first, &mut toggles, reach, edit, verdict);
+                let up_to = |address: u128| toggles.partition_point(|toggle| *toggle <= address);
+                let Splice { first, gone, put } = toggles::splice(first, reach, edit, verdict, up_to);
+                toggles.splice(gone, put.into_iter().flatten());
                 leaves(first, low, &toggles, LEAF_TOGGLES_MAX / 2)
             }
         }
@@ -238,30 +241,6 @@ fn joined(left: Child, right: Child) -> Child {
     toggles.extend((first.after(toggles.len()) != right_first).then_some(right.low));
     toggles.extend(right_toggles);
     Child { low: left.low, node: Node::of(first, left.low, &toggles) }
-}
-
-/// Sets what lies in both reaches, and returns the verdict at the first address of these toggles: takes out
-/// those from its start to right behind its end, and puts one back at either border where the verdict still
-/// changes. Those two are all that can be needed.
-fn set_in_toggles(
-    first: Verdict,
-    toggles: &mut Vec<u128>,
-    reach: Reach,
-    edit: Reach,
-    verdict: Verdict,
-) -> Verdict {
-    let (start, end) = (edit.0.max(reach.0), edit.1.min(reach.1));
-    let below = toggles.partition_point(|toggle| *toggle < start);
-    // A toggle right behind the end is taken along: whether it stays depends on the new verdict.
-    let behind = end.next().filter(|behind| *behind <= reach.1);
-    let taken = toggles.partition_point(|toggle| *toggle <= behind.unwrap_or(end));
-    // The verdicts of the addresses right below and right above what is set, as they were and will be.
-    let (before, after) = (first.after(below), first.after(taken));
-    // The border to the node below holds no toggle: its last and our first verdict say it all.
-    let opening = (start != reach.0 && before != verdict).then_some(start);
-    let closing = behind.filter(|_| after != verdict);
-    toggles.splice(below..taken, opening.into_iter().chain(closing));
-    if start == reach.0 { verdict } else { first }
 }
 
 /// Walks all toggles of a tree, with those at the borders of nodes that no node holds.

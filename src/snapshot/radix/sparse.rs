@@ -20,6 +20,7 @@
 use std::sync::Arc;
 
 use super::super::Verdict;
+use super::super::toggles::{self, Splice};
 use super::Reach;
 
 /// How many toggles are compared at once, whatever the bucket has.
@@ -134,22 +135,12 @@ impl Sparse {
         self.lookup(start) == verdict && self.up_to(start) == self.up_to(end)
     }
 
-    /// Sets what lies in both reaches: takes out the toggles from its start to right behind its end, and puts
-    /// one back at either border where the verdict still changes. Those two are all that can be needed.
+    /// Sets what lies in both reaches.
     pub(super) fn set(&mut self, reach: Reach, edit: Reach, verdict: Verdict) {
-        let (start, end) = (edit.0.max(reach.0), edit.1.min(reach.1));
-        let below = if start == reach.0 { 0 } else { self.up_to(start - 1) };
-        // A toggle right behind the end is taken along: whether it stays depends on the new verdict.
-        let behind = (end < reach.1).then(|| end + 1);
-        let taken = behind.map_or(self.len(), |behind| self.up_to(behind));
-        // The verdicts of the addresses right below and right above what is set, as they were and will be.
-        let (before, after) = (self.first.after(below), self.first.after(taken));
-        let opening = (start != reach.0 && before != verdict).then_some(start);
-        let closing = behind.filter(|_| after != verdict);
-        if start == reach.0 {
-            self.first = verdict;
-        }
-        self.splice(below, taken, [opening, closing]);
+        let Splice { first, gone, put } =
+            toggles::splice(self.first, reach, edit, verdict, |address| self.up_to(address));
+        self.first = first;
+        self.splice(gone.start, gone.end, put);
         let bits = (reach.1 - reach.0).count_ones();
         if !self.buckets.fit(self.len(), bits) {
             let toggles: Vec<u32> = self.toggles(reach.0).collect();
