@@ -71,7 +71,7 @@ fn any_sign_of_life_counts_even_one_that_is_not_committed() {
             log.append_record(Topic::Table, NOW, Some(ALIVE_KEY), Some(b"{}"));
         } else {
             other.fence().expect("the log is up");
-            other.write_and_die(vec![(ALIVE_KEY.to_vec(), None)]).expect("nobody else writes");
+            other.write_open(vec![(ALIVE_KEY.to_vec(), None)]).expect("nobody else writes");
         }
     }
     assert_eq!((rig.role(), rig.count(&Deed::Fence)), (Role::Standby, 0));
