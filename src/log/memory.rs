@@ -192,6 +192,12 @@ impl MemoryLog {
         });
     }
 
+    /// Whether a transaction is open and its commit not decided: what a broker aborts once it is too old.
+    pub fn is_undecided(&self, id: TransactionId) -> bool {
+        let inner = self.lock();
+        !inner.endings.contains_key(&id) && !inner.decided.contains(&id)
+    }
+
     /// What a reader that stands at `from` gets next. The end of the log is in it: nothing is delivered
     /// there, and that is no error.
     ///
