@@ -50,8 +50,8 @@ const FAULTS: [(Fault, u32); 16] = [
     (Fault::Compaction, 12),
     (Fault::Settings, 2),
     (Fault::Damage, 4),
-    (Fault::Replaced, 2),
-    (Fault::Future, 1),
+    (Fault::Replaced, 8),
+    (Fault::Future, 4),
 ];
 
 const fn seconds(seconds: u64) -> Duration {
