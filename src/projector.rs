@@ -435,6 +435,8 @@ impl Projector {
             // After the last transaction nothing more is folded: what comes now is for whoever follows.
             _ if folding.farewell().is_some() => return,
             ReadEvent::Failed(_) => return self.read_anew(clocks),
+            // They may be another log's: read again once it is known that they are not.
+            ReadEvent::Records(_) if !folding.is_trusted(clocks.now) => return self.read_anew(clocks),
             // It was delivered though nothing was wanted: held here, it would leave memory without a bound.
             _ if folding.is_full() => return self.read_anew(clocks),
             ReadEvent::Records(records) => folding.hold(records),

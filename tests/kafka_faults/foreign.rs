@@ -12,7 +12,9 @@ const LONG: Duration = Duration::from_secs(60);
 pub(crate) fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> BaseProducer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
-    settings.iter().for_each(|(key, value)| drop(config.set(*key, *value)));
+    for (key, value) in settings {
+        config.set(*key, *value);
+    }
     config.create().expect("right settings")
 }
 

@@ -189,8 +189,8 @@ impl Frames {
     }
 }
 
-/// A client that would wait for an answer for minutes: nothing but our own watch notices its silence.
-const PATIENT: Settings = Settings { client: &[("socket.timeout.ms", "300000")], ..WITH_TABLE };
+/// A client that would wait for an answer for a minute: our own watch notices its silence sooner.
+const PATIENT: Settings = Settings { client: &[("socket.timeout.ms", "60000")], ..WITH_TABLE };
 
 pub(crate) fn a_link_that_swallows_everything_is_noticed_and_waited_out() {
     let link = Link::new();
