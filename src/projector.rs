@@ -38,6 +38,7 @@ mod loading;
 mod patience;
 mod standby;
 mod status;
+mod tail;
 mod transitions;
 mod writer;
 
@@ -50,6 +51,7 @@ use self::loading::Loading;
 use self::patience::{Overdue, Patience};
 use self::standby::Standby;
 pub use self::status::{Reason, Role, Status};
+use self::tail::Tail;
 pub use self::writer::Lease;
 use self::writer::Writer;
 use crate::backoff::Backoff;
@@ -223,6 +225,7 @@ pub struct Projector {
     /// may not write stands by like a healthy one.
     write_failure: Option<String>,
     writer: Writer,
+    tail: Tail,
     /// The watermark that was the newest when the role was last claimed.
     claimed: Option<Offset>,
     /// How often the role was claimed in a row without writing anything.
@@ -278,6 +281,7 @@ impl Projector {
             difficulty: None,
             write_failure: None,
             writer: Writer::new(now),
+            tail: Tail::new(now),
             claimed: None,
             claims: 0,
             claim_waits: Backoff::new(Duration::from_secs(1), CLAIM_WAIT_MAX, seed),
@@ -369,6 +373,7 @@ impl Projector {
                     folding.ask_again();
                 }
                 requests.extend(folding.tick(now));
+                requests.extend(self.tail.ask(now));
                 Topic::Commands
             }
             _ => return,
@@ -390,6 +395,7 @@ impl Projector {
                 self.stand_by(clocks);
             }
             Some(Overdue::Reader) => self.read_anew(clocks),
+            None if self.read_what_others_wrote(clocks) => {}
             None => self.write(clocks),
         }
     }
@@ -421,7 +427,12 @@ impl Projector {
                 self.patience.progress(clocks.now);
                 match loading.read(&event) {
                     Ok(None) => {}
-                    Ok(Some(folding)) => self.begin_to_fold(folding, clocks),
+                    Ok(Some(folding)) => {
+                        if let ReadEvent::End(position) = event {
+                            self.tail.read_up_to(position);
+                        }
+                        self.begin_to_fold(folding, clocks);
+                    }
                     Err(halt) => self.halt(halt, clocks),
                 }
             }
@@ -476,6 +487,7 @@ impl Projector {
                 self.judge(clocks);
             }
             Stage::Folding(folding) => {
+                self.tail.answered(answer);
                 let proven = folding.proven();
                 let next = folding.answered(answer, asked, clocks.now);
                 if folding.proven() != proven {

@@ -16,6 +16,7 @@
 use super::folding::{Farewell, Folding};
 use super::loading::Loading;
 use super::standby::{Standby, Verdict};
+use super::tail::Tail;
 use super::writer::Operation;
 use super::{
     CLAIMS_MAX, Clocks, Effect, HALT_WAIT, Halt, Projector, Reason, Role, Stage, TAKEOVER_JITTER_MAX,
@@ -106,16 +107,23 @@ impl Projector {
         self.write_failure = None;
     }
 
-    /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written
-    /// before, so that reading it proves that the table was read beyond the fence.
+    /// We are the writer now.
     fn fenced(&mut self, clocks: Clocks) {
         self.status.role = Role::Active;
+        self.load(clocks);
+    }
+
+    /// Says that we write, and reads the table. The sign of life is one that nobody has written before, so that
+    /// reading it proves that the table was read beyond the fence.
+    pub(super) fn load(&mut self, clocks: Clocks) {
         let lease = format!("{:016x}", self.random.u64(..));
         let alive = serde_json::json!({ "projector": self.settings.projector, "lease": lease });
         self.alive = alive.to_string().into_bytes();
         self.stage = Stage::Loading(Box::new(Loading::new(self.alive.clone())));
         self.patience.progress(clocks.now);
         self.commit_alive(clocks);
+        // Our sign of life is read before the end is believed.
+        self.tail = Tail::new(clocks.now);
         self.open(Topic::Table, Position::START);
     }
 
@@ -231,7 +239,7 @@ impl Projector {
     }
 
     /// Ends the session: no reader is open, and neither old reports nor old answers count.
-    fn close_readers(&mut self) {
+    pub(super) fn close_readers(&mut self) {
         self.session = self.session.next();
         self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands), Request::DropAnswers]);
         self.ends.forget();

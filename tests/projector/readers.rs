@@ -207,6 +207,27 @@ fn nothing_is_folded_that_is_read_long_after_the_last_check() {
 }
 
 #[test]
+fn what_somebody_else_writes_to_the_table_is_found_and_mended_and_what_we_write_is_no_reason() {
+    let log = projected();
+    let mut rig = Rig::active(&log);
+    let read = |rig: &Rig| opened(rig, Topic::Table).len();
+    let before = read(&rig);
+    for _ in 0..40 {
+        command(&log, "BLACKLIST 192.0.2.1\n");
+        rig.pass(seconds(1));
+    }
+    assert_eq!(read(&rig), before, "all of it was ours");
+    let row = br#"{"end":"10.255.255.255","command":0}"#;
+    log.append_record(Topic::Table, NOW, Some(b"10.0.0.0"), Some(row));
+    assert!(table_of(&log).check().is_err());
+    (0..48).for_each(|_| rig.step(Duration::from_millis(250)));
+    assert_eq!(read(&rig), before + 1);
+    check_whole(&log, &table_of(&log));
+    (0..120).for_each(|_| rig.step(Duration::from_millis(250)));
+    assert_eq!(read(&rig), before + 1, "once is enough");
+}
+
+#[test]
 fn a_check_goes_on_with_the_client_that_replaces_a_silent_one() {
     let log = projected();
     let mut rig = Rig::active(&log);
