@@ -60,6 +60,7 @@ use crate::command::CommandError;
 use crate::ends::EndsQuestion;
 use crate::log::{self, Answer, ReadEvent, Request, Session, TableWrite, Topic, WriteError};
 use crate::record::{Offset, Timestamp};
+use crate::table::Watermark;
 use crate::topic_settings::SettingsWatch;
 use crate::unanswered::Unanswered;
 
@@ -83,7 +84,7 @@ pub const CLAIMS_MAX: u32 = 3;
 /// … and the longest wait between two of them: all of them are over before another one takes over.
 pub const CLAIM_WAIT_MAX: Duration = Duration::from_secs(4);
 /// The longest wait between two tries to read the table: the role may be free in the meantime.
-const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+const READ_WAIT_MAX: Duration = Duration::from_secs(4);
 /// The jitter of a takeover, as a part of the silence that it waits for.
 const TAKEOVER_JITTER_MAX: f64 = 0.5;
 
@@ -226,6 +227,8 @@ pub struct Projector {
     write_failure: Option<String>,
     writer: Writer,
     tail: Tail,
+    /// The last watermark of ours, as long as there is no reason for somebody else to have the role.
+    written: Option<Watermark>,
     /// The watermark that was the newest when the role was last claimed.
     claimed: Option<Offset>,
     /// How often the role was claimed in a row without writing anything.
@@ -282,6 +285,7 @@ impl Projector {
             write_failure: None,
             writer: Writer::new(now),
             tail: Tail::new(now),
+            written: None,
             claimed: None,
             claims: 0,
             claim_waits: Backoff::new(Duration::from_secs(1), CLAIM_WAIT_MAX, seed),
@@ -392,6 +396,8 @@ impl Projector {
         match self.patience.tick(clocks.now) {
             Some(Overdue::Role) => {
                 self.difficulty = Some("nothing came of the log for 60 s: gave up the role".to_owned());
+                // If the log answers us and brings us no further, somebody else may get further.
+                self.written.take_if(|_| self.unanswered.reason().is_none());
                 self.stand_by(clocks);
             }
             Some(Overdue::Reader) => self.read_anew(clocks),

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::log::{Request, Topic, WriteError};
 use crate::record::Position;
+use crate::table::Watermark;
 
 impl Projector {
     /// Watches the table, from its beginning: the newest watermark may be anywhere.
@@ -37,7 +38,8 @@ impl Projector {
         }
         let jitter = self.settings.takeover_after.mul_f64(TAKEOVER_JITTER_MAX * self.random.f64());
         let takeover_after = self.settings.takeover_after + jitter;
-        self.stage = Stage::Standby(Box::new(Standby::new(takeover_after, self.claimed, clocks.now)));
+        let (claimed, left) = (self.claimed, self.written.clone());
+        self.stage = Stage::Standby(Box::new(Standby::new(takeover_after, claimed, left, clocks.now)));
         // They are judged before each takeover, as they were found since, at most an hour ago.
         self.settings_watch.forget();
         self.unanswered.forget();
@@ -95,6 +97,7 @@ impl Projector {
             Operation::Watermark(watermark) => {
                 self.holds_role();
                 self.status.note(&watermark);
+                self.written = Some(Watermark::clone(&watermark));
                 if watermark.released { self.leave(clocks) } else { self.fold(clocks) }
             }
         }
@@ -143,7 +146,10 @@ impl Projector {
     pub(super) fn lost(&mut self, error: WriteError, clocks: Clocks) {
         match &error {
             WriteError::Unknown(reason) => self.write_failure = Some(reason.clone()),
-            WriteError::Fenced => self.difficulty = Some(error.to_string()),
+            WriteError::Fenced => {
+                self.difficulty = Some(error.to_string());
+                self.written = None;
+            }
         }
         let told_to_stop = matches!(&self.stage, Stage::Folding(folding)
             if matches!(folding.farewell(), Some(Farewell::Stop)));
@@ -177,6 +183,7 @@ impl Projector {
             reason => reason,
         });
         self.difficulty = Some(halt.message);
+        self.written = None;
         self.writer.drop_lease();
         self.close_readers();
         let wait = if halt.reason == Reason::NoWatermark { UNBEGUN_WAIT } else { HALT_WAIT };
