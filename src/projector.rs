@@ -493,7 +493,7 @@ impl Projector {
                 self.judge(clocks);
             }
             Stage::Folding(folding) => {
-                self.tail.answered(answer);
+                self.tail.answered(answer, clocks.now);
                 let proven = folding.proven();
                 let next = folding.answered(answer, asked, clocks.now);
                 if folding.proven() != proven {

@@ -12,6 +12,8 @@ mod another;
 mod chaos;
 #[path = "kafka_faults/compaction.rs"]
 mod compaction;
+#[path = "kafka_faults/cut.rs"]
+mod cut;
 #[path = "kafka_faults/damaged.rs"]
 mod damaged;
 #[path = "kafka_faults/foreign.rs"]
@@ -55,7 +57,7 @@ fn together(scenarios: &[(&str, fn())]) {
 #[test]
 fn a_link_that_is_cut_a_broker_that_freezes_and_logs_that_are_others_leave_no_wrong_list() {
     together(&[
-        ("link", link::a_link_that_swallows_everything_is_noticed_and_waited_out),
+        ("link", cut::a_link_that_swallows_everything_is_noticed_and_waited_out),
         ("frozen", frozen::a_broker_that_stands_still_is_waited_out),
         ("restored", another::a_log_that_was_restored_from_an_old_backup_is_not_gone_on_with),
         ("cluster", another::another_cluster_under_the_same_address_is_not_gone_on_with),

@@ -29,14 +29,16 @@ pub(super) struct Tail {
     /// Where it ends at most; none before it was read.
     end_max: Option<Position>,
     due: Instant,
-    /// Whether it was found to be longer.
-    is_foreign: bool,
+    /// When it was found to be longer, if it was.
+    longer: Option<Instant>,
+    /// When our last watermark was begun to be written.
+    watermark: Option<Instant>,
 }
 
 impl Tail {
     /// The end of a table of which nothing is known.
     pub(super) const fn new(now: Instant) -> Self {
-        Self { written: 0, end_max: None, due: now, is_foreign: false }
+        Self { written: 0, end_max: None, due: now, longer: None, watermark: None }
     }
 
     /// Notes that the table was read up to a position. What was written meanwhile may lie behind it.
@@ -61,10 +63,23 @@ impl Tail {
     }
 
     /// Takes in an answer.
-    pub(super) fn answered(&mut self, answer: &Answer) {
-        if let Answer::Ends(Topic::Table, ends) = answer {
-            self.is_foreign |= self.end_max.is_some_and(|end| ends.high > end);
+    pub(super) fn answered(&mut self, answer: &Answer, now: Instant) {
+        if let Answer::Ends(Topic::Table, ends) = answer
+            && self.end_max.is_some_and(|end| ends.high > end)
+        {
+            self.longer.get_or_insert(now);
         }
+    }
+
+    /// Notes that a watermark of ours is written, which was begun then.
+    pub(super) const fn has_watermark(&mut self, begun: Instant) {
+        self.watermark = Some(begun);
+    }
+
+    /// Whether it must be read again. Not before a watermark of ours stands behind what was found: else that of
+    /// somebody else would be the one to go by.
+    fn must_be_read(&self) -> bool {
+        self.longer.is_some_and(|longer| self.watermark.is_some_and(|begun| begun > longer))
     }
 }
 
@@ -73,7 +88,7 @@ impl Projector {
     /// Not while a write is under way, nor after the last one.
     pub(super) fn read_what_others_wrote(&mut self, clocks: Clocks) -> bool {
         let goes_on = matches!(&self.stage, Stage::Folding(folding) if folding.farewell().is_none());
-        let must = self.tail.is_foreign && goes_on && !self.writer.is_busy();
+        let must = self.tail.must_be_read() && goes_on && !self.writer.is_busy();
         if must {
             self.difficulty = Some("somebody else wrote to the table: reading it again".to_owned());
             self.close_readers();

@@ -98,6 +98,7 @@ impl Projector {
                 self.holds_role();
                 self.status.note(&watermark);
                 self.written = Some(Watermark::clone(&watermark));
+                self.tail.has_watermark(self.writer.written());
                 if watermark.released { self.leave(clocks) } else { self.fold(clocks) }
             }
         }

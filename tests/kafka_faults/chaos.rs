@@ -56,7 +56,6 @@ fn a_broker_projectors_and_sidecars_that_are_killed_at_random_lose_nothing_and_s
     wait_until("somebody keeps the table", || projectors.iter().any(|it| it.status()["role"] == "active"));
     let all: Vec<&Process> = projectors.iter().chain(&sidecars).collect();
     site.agree(&WITH_TABLE, &all, &[]);
-    let judged = judge(&heard, &site.records(&WITH_TABLE, Topic::Commands));
-    eprintln!("killed: broker {}, projectors {}, sidecars {}; {judged:?}", kills[0], kills[1], kills[2]);
-    assert!(judged.answers > 0 && judged.groups > 0);
+    eprintln!("killed: broker {}, projectors {}, sidecars {}", kills[0], kills[1], kills[2]);
+    judge(&heard, &site.records(&WITH_TABLE, Topic::Commands)).hold("chaos");
 }

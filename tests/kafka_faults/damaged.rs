@@ -13,7 +13,7 @@ fn segment(broker: &Broker, site: &Site) -> PathBuf {
 
 pub(crate) fn a_damaged_batch_stops_the_fold_and_is_told() {
     let mut broker = BrokerOptions::default().start();
-    let site = Site::begun(&broker, "damaged");
+    let site = Site::begun(&broker, "flipped");
     let projector = site.projector(&WITH_TABLE, &[]);
     let sidecar = site.sidecar(&WITH_TABLE);
     sidecar.wait_ready();
@@ -36,7 +36,7 @@ pub(crate) fn a_damaged_batch_stops_the_fold_and_is_told() {
     assert_eq!(sidecar.post("?wait=applied", "BLACKLIST 192.0.2.4").0, 201);
     let [folding, late] = [&WITHOUT_TABLE, &WITH_TABLE].map(|settings| site.sidecar(settings));
     for stopped in [&folding, &late] {
-        let status = stopped.wait_message("damaged");
+        let status = stopped.wait_message("a record of the topic flipped.commands is damaged");
         assert_eq!(
             (&status["ready"], stopped.get("/v1/check/192.0.2.1").0),
             (&false.into(), 503),

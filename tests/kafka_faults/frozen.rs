@@ -41,6 +41,5 @@ pub(crate) fn a_broker_that_stands_still_is_waited_out() {
         }
     });
     site.agree(&WITH_TABLE, &[&projector, &sidecars[0], &sidecars[1]], &[]);
-    let judged = judge(&heard, &site.records(&WITH_TABLE, Topic::Commands));
-    eprintln!("frozen: {judged:?}");
+    judge(&heard, &site.records(&WITH_TABLE, Topic::Commands)).hold("frozen");
 }

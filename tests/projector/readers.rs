@@ -7,7 +7,7 @@ use portcullis::log::memory::{Ending, Tombstones};
 use portcullis::log::{Event as LogEvent, Question, ReadEvent, Request, Session, Topic};
 use portcullis::projector::{Event, Reason, Role};
 use portcullis::record::{Offset, Position, Record};
-use portcullis::table::Watermark;
+use portcullis::table::{WATERMARK_KEY, Watermark};
 
 use super::support::projector_rig::*;
 use super::{NOW, last_watermark, projected};
@@ -220,11 +220,16 @@ fn what_somebody_else_writes_to_the_table_is_found_and_mended_and_what_we_write_
     let row = br#"{"end":"10.255.255.255","command":0}"#;
     log.append_record(Topic::Table, NOW, Some(b"10.0.0.0"), Some(row));
     assert!(table_of(&log).check().is_err());
-    (0..48).for_each(|_| rig.step(Duration::from_millis(250)));
+    (0..80).for_each(|_| rig.step(Duration::from_millis(250)));
     assert_eq!(read(&rig), before + 1);
     check_whole(&log, &table_of(&log));
     (0..120).for_each(|_| rig.step(Duration::from_millis(250)));
     assert_eq!(read(&rig), before + 1, "once is enough");
+    // A watermark that is taken away comes again before the table is read.
+    log.append_record(Topic::Table, NOW, Some(WATERMARK_KEY), None);
+    (0..120).for_each(|_| rig.step(Duration::from_millis(250)));
+    assert_eq!((read(&rig), rig.role()), (before + 2, Role::Active));
+    check_whole(&log, &table_of(&log));
 }
 
 #[test]
