@@ -36,6 +36,8 @@ impl Follower {
                 self.detail.message = Some(reason);
                 self.pause(clocks);
             }
+            // They may be another log's: read again once it is known that they are not.
+            ReadEvent::Records(_) if !reading.feed.is_trusted(clocks.now) => return self.recheck(clocks),
             ReadEvent::Records(records) => {
                 reading.feed.progress(&records);
                 let caught_up = reading.candidate.is_none();

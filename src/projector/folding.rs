@@ -14,21 +14,17 @@
 //! the view is not *whole*, and nothing is written but signs of life.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::batch::{Batch, Repair};
 use super::{Halt, Reason, identity_of};
-use crate::check::{Check, Step, Trouble};
+use crate::check::{CHECK_INTERVAL, Check, Step, TRUST_MAX, Trouble};
 use crate::command::CommandError;
 use crate::ends::EndProof;
 use crate::log::{Answer, Identity, Request, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
 use crate::table::{Table, Watermark};
 use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
-
-/// How often the last folded record is compared with the log's while all is well. What is folded from another
-/// log within it is written, and stays until an operator rebuilds the table; so it is short.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The view that the table is to hold, and what of it the table does not hold yet.
 #[derive(Debug)]
@@ -44,7 +40,7 @@ pub(super) struct Folding {
     held: VecDeque<Record>,
     /// The check that is under way; none between two of them.
     check: Option<Check>,
-    /// When the log was last found to be the one; none before the first time.
+    /// When the question was sent whose answer showed that the log is the one; none before the first time.
     checked: Option<Instant>,
     /// Whether a reader of the commands is open.
     reading: bool,
@@ -293,7 +289,13 @@ impl Folding {
             let (position, anchor) = (self.view.position(), self.view.anchor());
             self.check = Some(Check::new(position, anchor, position, None));
         }
-        self.check.as_mut().map(Check::questions).unwrap_or_default()
+        self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default()
+    }
+
+    /// Whether what is read now may be folded: the log was the one a short while ago. What is folded from
+    /// another one is written, and stays until an operator rebuilds the table.
+    pub(super) fn is_trusted(&self, now: Instant) -> bool {
+        self.view.anchor().is_none() || self.checked.is_some_and(|checked| now < checked + TRUST_MAX)
     }
 
     /// Takes in an answer; `asked` is when the question for the ends was sent, if it is one to that.
@@ -321,7 +323,8 @@ impl Folding {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
             Step::Passed => {
-                (self.check, self.checked) = (None, Some(now));
+                self.checked = Some(check.asked().unwrap_or(now));
+                self.check = None;
                 let opened = std::mem::replace(&mut self.reading, true);
                 if opened { Next::Nothing } else { Next::Open(self.next) }
             }
