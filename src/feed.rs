@@ -21,8 +21,8 @@
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::check::{CHECK_INTERVAL, Check, Step, TRUST_MAX, Trouble, another_record};
-use crate::log::{Answer, Ends, Identity, Question, Request, Topic};
+use crate::check::{CHECK_INTERVAL, Check, Seam, Step, TRUST_MAX, Trouble, another_record};
+use crate::log::{Answer, Ends, Identity, Question, ReadEvent, Request, Topic};
 use crate::record::{Position, Record};
 use crate::table::Anchor;
 use crate::view::DUPLICATE_WINDOW;
@@ -36,7 +36,7 @@ const STUCK_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// The commands from a position on.
 ///
-/// Its owner calls [`Feed::begin_check`] to begin, then [`Feed::answered`] with each answer,
+/// Its owner calls [`Feed::begin_check`] to begin, then [`Feed::answered`] with each answer, [`Feed::judge`],
 /// [`Feed::progress`] and [`Feed::reached`] with what the reader reports, [`Feed::tick`] as time passes, and
 /// [`Feed::suspend`] when the reader failed.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ enum State {
     Suspended,
     /// Whether the log is the one is not known yet.
     Checking(Box<Check>),
-    /// It is, and is read.
-    Reading,
+    /// It is, and is read, from the seam on.
+    Reading(Seam),
 }
 
 /// What to do next.
@@ -72,7 +72,7 @@ pub enum Next {
     Nothing,
     /// Send these.
     Ask(Vec<Request>),
-    /// The log is the one: read it from here.
+    /// The log is the one: read it from here, which may be before what is to be folded next.
     Open(Position),
     /// Close the reader and check the log again.
     Recheck,
@@ -144,7 +144,7 @@ impl Feed {
 
     /// Whether it reads a log that is known to be the one.
     pub const fn is_reading(&self) -> bool {
-        matches!(self.state, State::Reading)
+        matches!(self.state, State::Reading(_))
     }
 
     /// Stops asking, after the reader failed; says whether that reader had read anything. One that had not
@@ -168,6 +168,17 @@ impl Feed {
     /// Whether what is read now may be folded: the log was the one a short while ago.
     pub fn is_trusted(&self, now: Instant) -> bool {
         self.anchor.watched.is_none() || self.anchor.checked.is_some_and(|checked| now < checked + TRUST_MAX)
+    }
+
+    /// Judges what the reader reports, before anything is made of it.
+    ///
+    /// # Errors
+    /// [`Trouble::AnotherLog`] when it reads another log than the one that was folded.
+    pub fn judge(&mut self, event: &ReadEvent) -> Result<(), Trouble> {
+        match &mut self.state {
+            State::Reading(seam) => seam.judge(event),
+            State::Suspended | State::Checking(_) => Ok(()),
+        }
     }
 
     /// Notes that records were read; they come in order.
@@ -199,7 +210,7 @@ impl Feed {
         match &mut self.state {
             State::Suspended => Vec::new(),
             State::Checking(check) => check.questions(now),
-            State::Reading => self.anchor.tick(anchor, now),
+            State::Reading(_) => self.anchor.tick(anchor, now),
         }
     }
 
@@ -220,16 +231,16 @@ impl Feed {
         }
         let check = match &mut self.state {
             State::Suspended => return Ok(Next::Nothing),
-            State::Reading => return self.answered_while_reading(answer, position_asked, now),
+            State::Reading(_) => return self.answered_while_reading(answer, position_asked, now),
             State::Checking(check) => check,
         };
         Ok(match check.answered(answer, now)? {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
-            Step::Passed => {
+            Step::Passed(seam) => {
                 self.anchor.checked = Some(check.asked().unwrap_or(now));
-                self.state = State::Reading;
-                Next::Open(self.next)
+                self.state = State::Reading(seam);
+                Next::Open(self.next.min(seam.from()))
             }
         })
     }

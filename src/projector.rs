@@ -448,6 +448,9 @@ impl Projector {
     /// Takes in what the reader of the commands reports.
     fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
         let Stage::Folding(folding) = &mut self.stage else { return };
+        if let Err(trouble) = folding.meet(&event) {
+            return self.halt(trouble.into(), clocks);
+        }
         match event {
             // After the last transaction nothing more is folded: what comes now is for whoever follows.
             _ if folding.farewell().is_some() => return,

@@ -251,6 +251,27 @@ fn a_log_that_is_another_one_stops_it() {
 }
 
 #[test]
+fn a_record_where_there_was_none_is_of_another_log() {
+    let log = begun_log();
+    command(&log, "BLACKLIST 203.0.113.0/24");
+    let foreign = log.begin();
+    log.append_to(foreign, Topic::Commands, NOW, (Vec::new(), Some(b"BLACKLIST 192.0.2.9".to_vec())));
+    log.end(foreign, Topic::Commands, Ending::Abort);
+    let mut rig = Rig::active(&log);
+    rig.handle(Event::Stop);
+    rig.settle();
+    assert_eq!(last_watermark(&log).position, Position::new(3));
+    // Restored as it was before the transaction, and written to since: the last record is still the same.
+    log.truncate(Topic::Commands, Position::new(1));
+    for number in 0..3 {
+        command(&log, &format!("BLACKLIST 192.0.2.{number}"));
+    }
+    let mut rig = Rig::new(&log, 2);
+    rig.pass(seconds(2));
+    stays_stopped(&mut rig, Reason::AnotherLog);
+}
+
+#[test]
 fn a_log_that_was_cut_off_below_the_position_stops_it() {
     let log = projected();
     command(&log, "BLACKLIST 192.0.2.9");

@@ -18,10 +18,10 @@ use std::time::Instant;
 
 use super::batch::{Batch, Repair};
 use super::{Halt, Reason, identity_of};
-use crate::check::{CHECK_INTERVAL, Check, Step, TRUST_MAX, Trouble};
+use crate::check::{CHECK_INTERVAL, Check, Seam, Step, TRUST_MAX, Trouble};
 use crate::command::CommandError;
 use crate::ends::EndProof;
-use crate::log::{Answer, Identity, Request, Topic};
+use crate::log::{Answer, Identity, ReadEvent, Request, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
 use crate::table::{Table, Watermark};
 use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
@@ -42,8 +42,8 @@ pub(super) struct Folding {
     check: Option<Check>,
     /// When the question was sent whose answer showed that the log is the one; none before the first time.
     checked: Option<Instant>,
-    /// Whether a reader of the commands is open.
-    reading: bool,
+    /// Where the reader of the commands began; none if there is no reader.
+    seam: Option<Seam>,
     proof: EndProof,
     /// Since when the view is known to be at the log's end.
     proven: Option<Instant>,
@@ -101,7 +101,7 @@ impl Folding {
             held: VecDeque::new(),
             check: Some(check),
             checked: None,
-            reading: false,
+            seam: None,
             proof: EndProof::default(),
             proven: None,
             farewell: None,
@@ -175,6 +175,14 @@ impl Folding {
         }
     }
 
+    /// Judges what the reader reports, before anything is made of it.
+    ///
+    /// # Errors
+    /// When it reads another log than the one that was folded.
+    pub(super) fn meet(&mut self, event: &ReadEvent) -> Result<(), Trouble> {
+        self.seam.as_mut().map_or(Ok(()), |seam| seam.judge(event))
+    }
+
     /// Takes in records that come next; [`Folding::fold`] folds them.
     pub(super) fn hold(&mut self, records: Vec<Record>) {
         self.held.extend(records);
@@ -212,7 +220,7 @@ impl Folding {
     ) -> Result<Option<CommandError>, FutureCommand> {
         if record.offset.position() < self.view.position() {
             self.view.remember(record);
-            self.next = record.offset.next();
+            self.next = self.next.max(record.offset.next());
             return Ok(None);
         }
         let Applied { changes, undecodable, .. } = match self.view.apply(record) {
@@ -272,7 +280,7 @@ impl Folding {
         self.proof.forget();
         let (position, anchor) = (self.view.position(), self.view.anchor());
         self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
-        self.reading = false;
+        self.seam = None;
     }
 
     /// Asks again for what was asked and not answered.
@@ -322,11 +330,14 @@ impl Folding {
         Ok(match check.answered(answer, now)? {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
-            Step::Passed => {
+            Step::Passed(seam) => {
                 self.checked = Some(check.asked().unwrap_or(now));
                 self.check = None;
-                let opened = std::mem::replace(&mut self.reading, true);
-                if opened { Next::Nothing } else { Next::Open(self.next) }
+                // While the log is read, a check is made by the way.
+                match self.seam {
+                    Some(_) => Next::Nothing,
+                    None => Next::Open(self.next.min(self.seam.insert(seam).from())),
+                }
             }
         })
     }
