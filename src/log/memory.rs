@@ -361,8 +361,8 @@ impl MemoryTableWriter {
         Ok(id)
     }
 
-    /// Decides that an open transaction of this writer is committed. Readers see it once the log
-    /// [ends](MemoryLog::end) it, or the next writer has fenced this one, which completes what is decided.
+    /// Decides that an open transaction of this writer is committed, which no fence undoes. Readers see it, and
+    /// what is behind it, once the log [ends](MemoryLog::end) it.
     ///
     /// # Errors
     /// When another writer is newer: then the transaction was aborted.
@@ -387,8 +387,9 @@ impl TableWriter for MemoryTableWriter {
             inner.generation += 1;
             *generation = Some(inner.generation);
             for id in inner.table.open_transactions() {
-                let ending = if inner.decided.contains(&id) { Ending::Commit } else { Ending::Abort };
-                inner.end(Topic::Table, id, ending);
+                if !inner.decided.contains(&id) {
+                    inner.end(Topic::Table, id, Ending::Abort);
+                }
             }
             Ok(())
         })

@@ -170,9 +170,8 @@ impl World {
         if let Some((wait, error)) = self.unwritable(node) {
             return self.lose(node, wait, lease, error);
         }
-        let unknown = || WriteError::Unknown("the producer gave up".to_owned());
         let Some(writer) = self.projecting(node).writer(claim) else {
-            return self.lose(node, Duration::ZERO, lease, unknown());
+            return self.write_unfenced(node, lease, writes);
         };
         let id = match writer.write_open(writes) {
             Ok(id) => id,
@@ -187,8 +186,19 @@ impl World {
         // It says that it failed, and whether it has is for nobody to know: the commit may be on its way.
         if self.mishap(0.02) {
             let wait = self.between(Duration::ZERO, Duration::from_secs(3));
-            self.lose(node, wait, lease, unknown());
+            self.lose(node, wait, lease, WriteError::Unknown("the producer gave up".to_owned()));
         }
+    }
+
+    /// A producer that was never told to fence anybody is fenced by nobody either. No projector uses such a one;
+    /// if it did, it would write beside all others.
+    fn write_unfenced(&mut self, node: NodeId, lease: Lease, writes: Vec<TableWrite>) {
+        let id = self.log.begin();
+        for write in writes {
+            self.log.append_to(id, Topic::Table, epoch(), write);
+        }
+        self.complete(id);
+        self.written(node, Event::Committed(lease));
     }
 
     /// A thread commits. Readers see it later than the thread hears that it is done, or before.
