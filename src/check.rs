@@ -91,12 +91,19 @@ pub struct Seam {
     /// The record that must come before any that is folded; none once it came, or if there never was one.
     awaited: Option<Anchor>,
     position: Position,
+    /// Whether everything before the position was read.
+    closed: bool,
 }
 
 impl Seam {
     /// Where to begin to read, if not earlier.
     pub const fn from(&self) -> Position {
         self.from
+    }
+
+    /// Whether the reader has shown that it reads the log that was folded.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Judges what a reader reports that began at or before [`Seam::from`], in order and before it is folded.
@@ -106,27 +113,31 @@ impl Seam {
     pub fn judge(&mut self, event: &ReadEvent) -> Result<(), Trouble> {
         match event {
             ReadEvent::Records(records) => records.iter().try_for_each(|record| self.record(record)),
-            ReadEvent::End(end) if *end >= self.position => {
-                self.awaited.map_or(Ok(()), |anchor| Err(another_record(anchor)))
-            }
+            ReadEvent::End(end) if *end >= self.position => self.close(),
             ReadEvent::End(_) | ReadEvent::Failed(_) => Ok(()),
         }
     }
 
     fn record(&mut self, record: &Record) -> Result<(), Trouble> {
         match self.awaited {
+            _ if record.offset.position() >= self.position => return self.close(),
             Some(anchor) if record.offset < anchor.offset => {}
             Some(anchor) if Anchor::of(record) == anchor => self.awaited = None,
             Some(anchor) => return Err(another_record(anchor)),
-            None if record.offset.position() < self.position => {
+            None => {
                 return Err(Trouble::AnotherLog(format!(
                     "the commands log has a record at offset {}, where there was none to fold: it is another log",
                     record.offset
                 )));
             }
-            None => {}
         }
         Ok(())
+    }
+
+    /// Everything before the position was read.
+    fn close(&mut self) -> Result<(), Trouble> {
+        self.closed = true;
+        self.awaited.map_or(Ok(()), |anchor| Err(another_record(anchor)))
     }
 }
 
@@ -193,7 +204,7 @@ impl Check {
     fn seam(&self) -> Seam {
         // Without an anchor, everything before the position is to be marks and aborted records.
         let from = self.anchor.map_or(self.start, |anchor| anchor.offset.position());
-        Seam { from, awaited: self.anchor, position: self.position }
+        Seam { from, awaited: self.anchor, position: self.position, closed: false }
     }
 
     /// Whether the log is the one.

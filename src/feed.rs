@@ -142,9 +142,9 @@ impl Feed {
         }
     }
 
-    /// Whether it reads a log that is known to be the one.
+    /// Whether what it reads has shown to be the log that was folded.
     pub const fn is_reading(&self) -> bool {
-        matches!(self.state, State::Reading(_))
+        matches!(self.state, State::Reading(seam) if seam.is_closed())
     }
 
     /// Stops asking, after the reader failed; says whether that reader had read anything. One that had not

@@ -344,7 +344,8 @@ impl Folding {
 
     /// Only a log that is known to be the one proves anything: another one may happen to be just as long.
     fn prove(&mut self) {
-        if self.check.is_none() && self.is_whole() && self.held.is_empty() {
+        let shown = self.seam.as_ref().is_some_and(Seam::is_closed);
+        if self.check.is_none() && shown && self.is_whole() && self.held.is_empty() {
             self.proven = self.proof.reached(self.view.position()).or(self.proven);
         }
     }

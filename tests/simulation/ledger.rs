@@ -42,6 +42,8 @@ impl State {
 /// One log from its beginning; another one takes its place when the topic is made anew or loses its end.
 #[derive(Clone, Debug)]
 struct Life {
+    /// Up to here it is the same as the one before it.
+    common: Position,
     slots: Vec<Slot>,
     open: BTreeMap<TransactionId, Vec<usize>>,
     /// The fold as far as everything before it is decided, and what it was at each position on the way.
@@ -55,6 +57,7 @@ impl Life {
     fn new(now: Duration) -> Self {
         let view = View::default();
         Self {
+            common: Position::START,
             slots: Vec::new(),
             open: BTreeMap::new(),
             folds: vec![fold_of(&view)],
@@ -172,6 +175,7 @@ impl Ledger {
         if let Replacement::Cut(position) = replacement {
             let kept = usize::try_from(position.number()).expect("a short log");
             life.slots = self.last().slots[..kept].to_vec();
+            life.common = position;
             life.advance(now, &self.passed_over);
         }
         self.lives.push(life);
@@ -222,8 +226,18 @@ impl Ledger {
         self.lives.iter().enumerate().filter(|(_, life)| fits(life)).map(|(number, _)| number).collect()
     }
 
+    /// Whether a state holds everything that was in the log at a time.
+    pub fn held(&self, state: State, time: Duration) -> bool {
+        let (there, end) = self.end_at(time);
+        let shares = |life: usize| {
+            let between = life.min(there) + 1..=life.max(there);
+            between.into_iter().all(|number| self.lives[number].common >= end)
+        };
+        end <= state.position && self.lives_with(state).into_iter().any(shares)
+    }
+
     /// Which log was there at a time, and where it ended.
-    pub fn end_at(&self, time: Duration) -> (usize, Position) {
+    fn end_at(&self, time: Duration) -> (usize, Position) {
         let began = |life: &Life| life.highs.first().is_some_and(|(began, _)| *began <= time);
         let (number, life) =
             self.lives.iter().enumerate().rfind(|(_, life)| began(life)).expect("the first one began at 0");

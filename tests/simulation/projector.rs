@@ -184,7 +184,7 @@ impl World {
         let wait = if slow { self.between(Duration::ZERO, TRANSACTION_MAX) } else { self.latency() };
         self.at(self.now + wait, Action::Decide(node, epoch, claim, lease, id));
         // It says that it failed, and whether it has is for nobody to know: the commit may be on its way.
-        if self.mishap(0.02) {
+        if self.mishap(0.04) {
             let wait = self.between(Duration::ZERO, Duration::from_secs(3));
             self.lose(node, wait, lease, WriteError::Unknown("the producer gave up".to_owned()));
         }
@@ -209,9 +209,9 @@ impl World {
         let Some(writer) = self.projecting(node).writer(claim) else { return };
         match writer.decide(id) {
             Ok(()) => {
-                let slow = self.mishap(0.1);
+                let slow = self.mishap(0.2);
                 let wait =
-                    if slow { self.between(Duration::ZERO, Duration::from_secs(2)) } else { self.latency() };
+                    if slow { self.between(Duration::ZERO, Duration::from_secs(8)) } else { self.latency() };
                 self.at(self.now + wait, Action::Complete(id));
                 if !self.mishap(0.01) {
                     self.written(node, Event::Committed(lease));

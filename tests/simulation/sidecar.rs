@@ -199,10 +199,9 @@ impl World {
             return;
         }
         let (Some(time), state) = (proven, life.served.with_view(State::of)) else { return };
-        let (log, end) = self.ledger.end_at(time);
         assert!(
-            self.ledger.lives_with(state).contains(&log) && end <= state.position,
-            "seed {}: {node} claims at {} to have been at the end at {time:?}, when log {log} ended at {end}",
+            self.ledger.held(state, time),
+            "seed {}: {node} claims at {} to have been at the end at {time:?}",
             self.seed,
             state.position
         );
