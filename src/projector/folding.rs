@@ -274,8 +274,13 @@ impl Folding {
     pub(super) fn recheck(&mut self) {
         self.held.clear();
         self.proof.forget();
-        let (position, anchor) = (self.view.position(), self.view.anchor());
-        self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
+        match &mut self.check {
+            Some(check) if !self.reading => check.ask_again(),
+            _ => {
+                let (position, anchor) = (self.view.position(), self.view.anchor());
+                self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
+            }
+        }
         self.reading = false;
     }
 
