@@ -220,7 +220,7 @@ impl Pass<'_> {
             }
             Ok(())
         })?;
-        position.ok_or_else(|| match first {
+        position.ok_or(match first {
             Some(first) => ReplayError::BeforeFirst { time, first },
             None => ReplayError::NoRecord(time),
         })
