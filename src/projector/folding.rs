@@ -274,9 +274,11 @@ impl Folding {
     /// Stops before a command of the future: what stands before it is written and the role released. A repair
     /// that does not get as far as the table claims to be has nothing to write.
     fn stop_at(&mut self, future: &FutureCommand, now: Instant) -> Result<(), Halt> {
+        let (offset, rebuilds) = (future.offset, self.after_repair.is_some());
+        let verb = if rebuilds { "table rebuild" } else { "project" };
         let halt = Halt {
-            reason: Reason::FutureCommand(future.offset),
-            message: format!("{future}: upgrade portcullis, or `project --skip-offset {}`", future.offset),
+            reason: Reason::FutureCommand(offset),
+            message: format!("{future}: upgrade portcullis, or `{verb} --skip-offset {offset}`"),
         };
         let _news = self.reached(future.offset.position(), now);
         if self.is_repairing() {
