@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::table::read;
 use crate::log::{Identity, TableLog, TableWriter};
-use crate::record::{Position, Timestamp};
+use crate::record::Timestamp;
 use crate::table::{RowChange, Table, WATERMARK_KEY, Watermark};
 
 /// How long whoever was quicker may take to begin the table …
@@ -91,8 +91,9 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Topic;
     use crate::log::memory::MemoryLog;
-    use crate::record::Offset;
+    use crate::record::{Offset, Position};
     use crate::table::{Cause, Row};
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
