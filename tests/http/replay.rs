@@ -1,7 +1,13 @@
-use portcullis::log::Topic;
-use portcullis::record::Timestamp;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use portcullis::http::{ADMIN_SOCKET, App, Server};
+use portcullis::log::memory::{MemoryLog, Outage};
+use portcullis::log::{Log, LogError, Questioner, Reader, Topic};
+use portcullis::record::{Position, Timestamp};
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::sidecar::{Settings, Sidecar};
 
 /// A sidecar whose log holds a command a second.
@@ -75,31 +81,50 @@ fn what_cannot_be_replayed_is_told_with_a_code_of_its_own() {
 #[test]
 fn a_log_that_cannot_be_read_is_an_outage() {
     let sidecar = with_log(&COMMANDS);
-    sidecar.behind.set_outage(portcullis::log::memory::Outage::Down);
+    sidecar.behind.set_outage(Outage::Down);
     assert_eq!(sidecar.admin().get("/v1/replay").error(), (503, "log_unavailable".to_owned()));
 }
 
-/// Enough of it to fold for some moments.
+/// A log that is not opened before the test lets go of it.
+struct Held(MemoryLog, Arc<Mutex<()>>);
+
+impl Log for Held {
+    fn open(&self, topic: Topic, from: Position) -> Result<Box<dyn Reader>, LogError> {
+        let _let_go = self.1.lock().expect("no panic");
+        self.0.open(topic, from)
+    }
+
+    fn questioner(&self) -> Box<dyn Questioner> {
+        self.0.questioner()
+    }
+}
+
 #[test]
 fn one_replay_runs_at_a_time() {
-    let sidecar = Sidecar::ready();
-    for at in 0..40_000_u32 {
-        let command = format!("BLACKLIST 10.{}.{}.{}", at >> 16, (at >> 8) & 0xff, at & 0xff);
-        sidecar.behind.append_record(
-            Topic::Commands,
-            Timestamp::from_millis(0),
-            None,
-            Some(command.as_bytes()),
-        );
-    }
-    let (mut one, mut other) = (sidecar.admin(), sidecar.admin());
-    let replies = std::thread::scope(|scope| {
-        let both = [&mut one, &mut other].map(|client| scope.spawn(|| client.get("/v1/replay")));
-        both.map(|reply| reply.join().expect("an answer"))
-    });
-    let statuses = replies.each_ref().map(|reply| reply.status);
-    assert!(statuses == [200, 503] || statuses == [503, 200], "{statuses:?}");
-    let refused = replies.iter().find(|reply| reply.status == 503).expect("one of them");
-    assert_eq!(refused.error(), (503, "busy".to_owned()));
-    assert_eq!(sidecar.admin().get("/v1/replay").status, 200, "the place is free again");
+    let sidecar = with_log(&COMMANDS);
+    let held = Arc::new(Mutex::new(()));
+    let app = App { log: Arc::new(Held(sidecar.behind.clone(), Arc::clone(&held))), ..sidecar.app() };
+    let (settings, folder) = (Settings::default(), tempfile::tempdir().expect("a folder"));
+    let Settings { lookup, admin, http } = &settings;
+    let server = Server::start(app, lookup, admin, http, folder.path()).expect("free ports");
+    let connect = || Client::unix(&folder.path().join(ADMIN_SOCKET));
+    let (mut one, mut other) = (connect(), connect());
+    let holding = held.lock().expect("no panic");
+    one.send("GET /v1/replay HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // The one that is first has the place; which one that is, is not for us to say.
+    other.send("GET /v1/replay HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut second, mut first) = loop {
+        assert!(Instant::now() < deadline, "neither is answered");
+        match (one.is_silent(), other.is_silent()) {
+            (true, false) => break (other, one),
+            (false, true) => break (one, other),
+            _ => {}
+        }
+    };
+    assert_eq!(second.reply().error(), (503, "busy".to_owned()));
+    drop(holding);
+    assert_eq!(first.reply().status, 200);
+    assert_eq!(second.get("/v1/replay").status, 200, "the place is free again");
+    server.shutdown(Duration::ZERO);
 }
