@@ -6,18 +6,18 @@
 //!                          └─► topics, table, replay: Kafka
 //! ```
 //!
-//! `serve` and `project` run in this process; `topics`, `table` and, on Kafka, [`replay`] talk to Kafka itself.
-//! Every other verb is a client of a service that runs: it opens no log and folds nothing, so that what it
-//! prints is what that service says. (`replay` opens the file of an embedded log where no service runs.)
+//! `serve` and `project` run in this process; `topics`, `table` and, on Kafka, [`replay`] talk to Kafka
+//! itself. Every other verb is a client of a service that runs: it opens no log and folds nothing, so that
+//! what it prints is what that service says. (`replay` opens the file of an embedded log where no service runs.)
 //!
 //! What scripts rely on holds for all verbs: results go to standard output and everything else to standard
 //! error, a failure ends with one line that says why, and the exit code is one of [`Exit`]. Nothing is ever
 //! asked interactively, and progress is drawn on terminals only.
 //!
-//! Each verb has a file: [`serve`], [`project`], `topics`, `table`, [`replay`], [`check`], [`edit`] (blacklist and whitelist),
-//! [`import`], [`export`], [`status`]. They share [`connect`] (finding the sidecar), [`write`](mod@write)
-//! (sending commands), [`list`] (reading files), [`output`] and [`failure`]; [`process`] is what those share
-//! that are no clients.
+//! Each verb has a file: [`serve`], [`project`], `topics`, `table`, [`replay`], [`check`], [`edit`] (blacklist
+//! and whitelist), [`import`], [`export`], [`status`]. They share [`connect`] (finding the sidecar),
+//! [`write`](mod@write) (sending commands), [`list`] (reading files), [`output`] and [`failure`]; [`process`]
+//! is what those share that are no clients, and `reading` what those share that read a whole log.
 
 pub mod check;
 pub mod connect;

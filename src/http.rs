@@ -28,9 +28,9 @@
 //!
 //! Where things are: [`settings`] says where to listen, `listen` binds, `worker` has the threads,
 //! `connection` and [`pace`] serve one connection within its limits, `route` finds who answers, [`guard`]
-//! who may ask; `sidecar`, with `lookup`, `batch`, `health`, `admin`, `ranges` and `replay`, and `projector` answer;
-//! `answer`, `verdict` and [`codes`] are what answers are made of. [`handler`] is a worker without sockets,
-//! for benches and tests. [`client`] is the other side, for the command line.
+//! who may ask; `sidecar`, with `lookup`, `batch`, `health`, `admin`, `ranges` and `replay`, and `projector`
+//! answer; `answer`, `verdict` and [`codes`] are what answers are made of. [`handler`] is a worker without
+//! sockets, for benches and tests. [`client`] is the other side, for the command line.
 
 mod admin;
 mod answer;

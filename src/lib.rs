@@ -8,8 +8,8 @@
 //! 3. What lookups see: [`snapshot`], and what a sidecar says of itself: [`status`]. [`served`] is the view that
 //!    is being served, shared.
 //! 4. Where commands come from: [`log`]. How a view is brought to a log's end and kept there: [`backoff`],
-//!    [`unanswered`], [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`]. What a log
-//!    says, and whether its table holds that: [`replay`](mod@replay), [`verify`](mod@verify).
+//!    [`unanswered`], [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`]. What a
+//!    log says, and whether its table holds that: [`replay`](mod@replay), [`verify`](mod@verify).
 //! 5. How it is asked and run: [`priority`], [`http`], [`config`], [`service`], [`cli`].
 //!
 //! An in-process lookup:

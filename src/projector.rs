@@ -19,7 +19,8 @@
 //! to Stopped          told to stop, from anywhere and for good
 //! ```
 //!
-//! One that is to [rebuild](Projector::rebuilding) the table claims the role at once and stops once that is done.
+//! One that is to [rebuild](Projector::rebuilding) the table claims the role at once, and stops when it is
+//! done.
 //!
 //! The order of a takeover is what makes one writer of many projectors. First the fence: from then on nothing
 //! that an earlier one still has to say can be committed. Then a sign of life of our own, and then the table

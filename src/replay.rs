@@ -1,8 +1,8 @@
 //! Replays the commands log: the view at any position or time, folded from the first record that is there.
 //!
 //! ```text
-//!   start                   position                                      end, as it was when it was asked for
-//!     │ apply ─► view         │ the view there                               │
+//!   start                   position                                      end, as it was at first
+//!     │ apply ─► view         │ the view there                              │
 //!     next ──────────────────►
 //! ```
 //!

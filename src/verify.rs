@@ -125,7 +125,7 @@ impl fmt::Display for RowFault {
 pub enum VerifyError {
     /// The commands that the table was made from are not all there any more.
     #[error(
-        "the commands log begins at {0}: what came before is gone, so that nobody can tell what the table should hold"
+        "the commands log begins at {0}: what came before is gone, and with it what the table should hold"
     )]
     BeginsAt(Position),
     /// The commands can't be folded.

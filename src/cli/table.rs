@@ -37,12 +37,12 @@ enum TableVerb {
     /// Write the table anew from all commands, in one transaction
     #[command(
         long_about = "Write the table anew from all commands, in one transaction.\n\n\
-        The way on from everything that a projector stops at: a table without a watermark or with one of another \
-        release, of a log that was replaced, with rows that nobody can explain.\n\n\
-        It takes the role from the projector that works, which stands by meanwhile; whoever stands by takes over \
-        again once it is done. Until then the table is what it was. Sidecars follow the commands as before; those \
-        in alarm, because their log was replaced, take up the new table by themselves, even at a lower position. \
-        It destroys nothing that the commands do not bring back.",
+        The way on from everything that a projector stops at: a table without a watermark or with one of \
+        another release, of a log that was replaced, with rows that nobody can explain.\n\n\
+        It takes the role from the projector that works, which stands by meanwhile; whoever stands by takes \
+        over again once it is done. Until then the table is what it was. Sidecars follow the commands as \
+        before; those in alarm, because their log was replaced, take up the new table by themselves, even at \
+        a lower position. It destroys nothing that the commands do not bring back.",
         after_help = "Example: portcullis table rebuild --config portcullis.toml"
     )]
     Rebuild(RebuildArgs),

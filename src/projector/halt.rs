@@ -31,7 +31,8 @@ impl From<Trouble> for Halt {
             Trouble::AnotherLog(reason) => Self {
                 reason: Reason::AnotherLog,
                 message: format!(
-                    "{reason}; if the log was replaced on purpose, `portcullis table rebuild` makes the table from it"
+                    "{reason}; if the log was replaced on purpose, `portcullis table rebuild` makes the table \
+                     from it"
                 ),
             },
             Trouble::Gap(message) | Trouble::Again(message) => Self { reason: Reason::Gap, message },

@@ -1,8 +1,8 @@
 //! Writing the table anew: a projector with that purpose, from the first look at the log to its end.
 //!
 //! ```text
-//!   look: settings, start, name ──► fence ──► read the table ──► fold all commands ──► one transaction ──► end
-//!   refused here, nobody is disturbed │ until then the table is what it was            │ released
+//!   look: settings, start, name ──► fence ──► read the table ──► fold all commands ──► one transaction
+//!   refused here: nobody is disturbed          until then the table is what it was     released
 //! ```
 //!
 //! What would be refused in any case is found out before anybody is fenced: a projector that works is worth
@@ -105,8 +105,8 @@ fn look(log: &dyn TableLog) -> Result<Identity, RebuildError> {
         && ends.start > Position::START
     {
         return Err(RebuildError::Refused(format!(
-            "the commands log begins at {}: what came before is gone, and a table without it would free what it \
-             blacklisted",
+            "the commands log begins at {}: what came before is gone, and a table without it would free what \
+             that blacklisted",
             ends.start
         )));
     }
