@@ -252,6 +252,21 @@ fn damage_a_row(log: &MemoryLog) {
     log.append_record(Topic::Table, NOW, Some(b"192.0.2.7"), None);
 }
 
+/// The end that counts is the one that the log had when it began.
+#[test]
+fn what_comes_behind_the_end_is_left_to_others() {
+    let log = projected();
+    damage_a_row(&log);
+    let mut rig = rebuilding(&log, &[]);
+    rig.handle(Event::Log(LogEvent::Tick));
+    rig.settle_until(|rig| !opened(rig, Topic::Commands).is_empty());
+    command(&log, r#"{"v":2}"#);
+    rig.settle();
+    assert_eq!((done(&rig), rig.role()), (Some((1, 0)), Role::Stopped(Reason::Stop)), "{}", rig.message());
+    let watermark = last_watermark(&log);
+    assert_eq!((watermark.position, watermark.released), (Position::new(3), true));
+}
+
 #[test]
 fn it_tells_how_far_it_is() {
     let log = projected();
