@@ -9,7 +9,6 @@
 //! more than a rebuild that can't.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -65,30 +64,37 @@ pub fn rebuild(
     told: &mut dyn FnMut(&Status),
 ) -> Result<Rebuilt, RebuildError> {
     let log = table_log(config, "table rebuild")?;
-    let mut signals = EndSignals::new()?;
     let identity = look(&*log)?;
+    // Until here a signal ends the process by itself: there is nothing to end well.
+    let mut signals = EndSignals::new()?;
     let projector = Projector::rebuilding(settings(config, skip_offsets), identity, Instant::now());
     let (shown, mut status) = watch::channel(Status::default());
-    let mut projecting = Projecting::start(projector, Arc::clone(&log), shown)?;
-    let mut signalled = None;
-    // The sender ends with the projector.
-    while let First::Signal(_) | First::Other(Ok(())) = {
-        let next = signals.or(status.changed());
-        if let First::Signal(signal) = next {
-            signalled = Some(signal);
-        }
-        next
-    } {
-        told(&status.borrow_and_update());
-        if signalled.is_some() {
-            projecting.stop();
-            // A transaction that is under way is waited for: it may be the one.
-            let _ended_or_late = signals.or(async { timeout(STOP_MAX, projecting.ended()).await });
-            break;
-        }
-    }
+    let mut projecting = Projecting::start(projector, log, shown)?;
+    let signalled = follow(&mut projecting, &mut status, &mut signals, told);
     let status = status.borrow().clone();
     outcome(status, signalled)
+}
+
+/// Tells how it gets on until it ends; returns the signal that ended it, if one did.
+fn follow(
+    projecting: &mut Projecting,
+    status: &mut watch::Receiver<Status>,
+    signals: &mut EndSignals,
+    told: &mut dyn FnMut(&Status),
+) -> Option<&'static str> {
+    loop {
+        match signals.or(status.changed()) {
+            First::Other(Ok(())) => told(&status.borrow_and_update()),
+            // The sender ends with the projector.
+            First::Other(Err(_)) => return None,
+            First::Signal(signal) => {
+                projecting.stop();
+                // A transaction that is under way is waited for: it may be the one.
+                let _ended_or_late = signals.or(async { timeout(STOP_MAX, projecting.ended()).await });
+                return Some(signal);
+            }
+        }
+    }
 }
 
 /// Finds out what the log is called, and whether a rebuild may begin.
@@ -138,7 +144,6 @@ fn outcome(status: Status, signalled: Option<&str>) -> Result<Rebuilt, RebuildEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::projector::Reason;
 
     #[test]
     fn only_what_is_done_is_told_as_done() {
