@@ -1,16 +1,34 @@
 //! The whole of it on a real Kafka: brokers, sidecars and a projector as processes on this machine.
 //!
 //! `cargo bench --bench kafka` measures everything; behind `--`, any of `producer`, `bootstrap`, `latency`,
-//! `compaction` and `outage` measure only that. The broker is fetched and started as in the tests.
+//! `compaction`, `outage` and `faults` measure only that. The broker is fetched and started as in the tests.
 
 #![allow(clippy::print_stdout, reason = "the figures are what a bench is for")]
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a bench ends where it goes wrong")]
 
-#[path = "../tests/support/kafka/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests use more of it")]
-mod broker;
 #[path = "kafka/cast.rs"]
 mod cast;
+#[path = "kafka/faults.rs"]
+mod faults;
+#[path = "../tests/kafka_faults/foreign.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod foreign;
+#[path = "../tests/kafka_faults/judge.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod judge;
+#[path = "../tests/kafka_faults/link.rs"]
+mod link;
+#[path = "../tests/kafka_faults/load.rs"]
+mod load;
+#[path = "../tests/kafka_service/rig.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod rig;
+#[path = "../tests/support"]
+#[allow(dead_code, unreachable_pub, reason = "the tests use more of it")]
+mod support {
+    pub(crate) mod kafka;
+    pub(crate) mod output;
+}
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,8 +40,8 @@ use portcullis::record::Position;
 use portcullis::table::{Fingerprint, Table};
 use portcullis::view::View;
 
-use broker::Broker;
 use cast::{Projecting, Scene, Sidecar, Source};
+use support::kafka::Broker;
 
 /// Commands that the console producer writes.
 const PRODUCED: u32 = 100_000;
@@ -38,12 +56,13 @@ const OUTAGE: Duration = Duration::from_secs(60);
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("producer", producer),
         ("bootstrap", bootstrap),
         ("latency", latency),
         ("compaction", compaction),
         ("outage", outage),
+        ("faults", faults::measure),
     ];
     for (name, measure) in parts {
         if asked.is_empty() || asked.iter().any(|part| part == name) {

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The last one is what notices a log of the same name and length. It is asked for only once the ends fit,
-//! because its absence says something only then. Where nothing was folded yet there is no anchor to ask for,
+//! because its absence says something only then. Reading then begins with that very record ([`Seam`]), because
+//! a log may be replaced between an answer and the first record. Where nothing was folded yet there is no anchor to ask for,
 //! and where no table was read there is no name to compare.
 //!
 //! The caller sends what [`Check::questions`] returns, asks for the ends itself, and hands every answer to
@@ -22,7 +23,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::log::{Answer, Ends, Identity, Question, Request, Topic};
+use crate::log::{Answer, Ends, Identity, Question, ReadEvent, Request, Topic};
 use crate::record::{Offset, Position, Record};
 use crate::table::Anchor;
 
@@ -30,6 +31,13 @@ use crate::table::Anchor;
 const BEYOND_END_PATIENCE: Duration = Duration::from_secs(10);
 /// … in so many answers: the end that a new leader tells may lag.
 const BEYOND_END_ANSWERS: u32 = 3;
+/// How often the last folded record is compared with the log's while all is well: a reader keeps its offset
+/// when a topic is made anew, and goes on as if nothing had happened.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// For how long a check counts, from when its question was sent. What is read later is not folded before
+/// another one: a process that was stopped, or had no processor for a while, wakes up to a log that may have
+/// been replaced meanwhile, without an error. Longer than the interval and an answer.
+pub const TRUST_MAX: Duration = Duration::from_secs(6);
 
 /// Why a state machine can't go on as it was. The text in each is one sentence for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,13 +60,74 @@ pub struct Check {
     /// The log must still hold everything from here on.
     reach: Position,
     ends_fit: bool,
+    /// Where the log begins.
+    start: Position,
     /// When the log was first seen to end before our position, and in how many answers since.
     beyond_end: Option<(Instant, u32)>,
     record: Inquiry,
+    /// When the record was asked for last.
+    asked: Option<Instant>,
     /// Whether the record was found missing once, though the ends fit.
     record_missing: bool,
     identity: Inquiry,
     expected: Option<Identity>,
+}
+
+/// Where what is read meets what was folded before.
+///
+/// A check asks, and later something is read; between the two the log may be replaced. And the record of the
+/// anchor may be the same though those behind it are not: between it and the position there were marks and
+/// aborted records, which leave nothing to compare. So the reader begins at the anchor, and shows by itself
+/// that it reads the log that was folded:
+///
+/// ```text
+/// offset    … 810   811   812   813   814 …
+///             ▲     nothing was read  ▲
+///             the anchor, met again   the position: from here on records are folded
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seam {
+    from: Position,
+    /// The record that must come before any that is folded; none once it came, or if there never was one.
+    awaited: Option<Anchor>,
+    position: Position,
+}
+
+impl Seam {
+    /// Where to begin to read, if not earlier.
+    pub const fn from(&self) -> Position {
+        self.from
+    }
+
+    /// Judges what a reader reports that began at or before [`Seam::from`], in order and before it is folded.
+    ///
+    /// # Errors
+    /// [`Trouble::AnotherLog`] when it reads another log.
+    pub fn judge(&mut self, event: &ReadEvent) -> Result<(), Trouble> {
+        match event {
+            ReadEvent::Records(records) => records.iter().try_for_each(|record| self.record(record)),
+            ReadEvent::End(end) if *end >= self.position => {
+                self.awaited.map_or(Ok(()), |anchor| Err(another_record(anchor)))
+            }
+            ReadEvent::End(_) | ReadEvent::Failed(_) => Ok(()),
+        }
+    }
+
+    fn record(&mut self, record: &Record) -> Result<(), Trouble> {
+        match self.awaited {
+            Some(anchor) if record.offset < anchor.offset => {}
+            Some(anchor) if Anchor::of(record) == anchor => self.awaited = None,
+            Some(anchor) => return Err(another_record(anchor)),
+            None if record.offset.position() < self.position => {
+                return Err(Trouble::AnotherLog(format!(
+                    "the commands log has a record at offset {}, where there was none to fold: it is another log",
+                    record.offset
+                )));
+            }
+            None => {}
+        }
+        Ok(())
+    }
 }
 
 /// What comes of an answer.
@@ -68,8 +137,8 @@ pub enum Step {
     Wait,
     /// Send these.
     Ask(Vec<Request>),
-    /// The log is the one.
-    Passed,
+    /// The log is the one; whoever opens a reader now begins at this seam.
+    Passed(Seam),
 }
 
 /// One thing to find out.
@@ -111,12 +180,20 @@ impl Check {
             anchor,
             reach,
             ends_fit: false,
+            start: Position::START,
             beyond_end: None,
             record_missing: false,
+            asked: None,
             record: if anchor.is_some() { Inquiry::Due } else { Inquiry::Done },
             identity: if expected.is_some() { Inquiry::Due } else { Inquiry::Done },
             expected,
         }
+    }
+
+    fn seam(&self) -> Seam {
+        // Without an anchor, everything before the position is to be marks and aborted records.
+        let from = self.anchor.map_or(self.start, |anchor| anchor.offset.position());
+        Seam { from, awaited: self.anchor, position: self.position }
     }
 
     /// Whether the log is the one.
@@ -126,15 +203,22 @@ impl Check {
 
     /// The questions that are due. The anchor is asked for only once the ends fit, because a log whose end
     /// lags has no record there yet.
-    pub fn questions(&mut self) -> Vec<Request> {
+    pub fn questions(&mut self, now: Instant) -> Vec<Request> {
         let mut questions = Vec::new();
         if self.identity.take_due() {
             questions.push(Request::Ask(Question::Identity));
         }
         if let Some(anchor) = self.anchor.filter(|_| self.ends_fit && self.record.take_due()) {
+            self.asked = Some(now);
             questions.push(Request::Ask(Question::RecordAt(anchor.offset)));
         }
         questions
+    }
+
+    /// When the record was asked for that showed which log it is; none if there was none to ask for, so that
+    /// any log is the one.
+    pub const fn asked(&self) -> Option<Instant> {
+        self.asked
     }
 
     /// Asks again for what was asked and not answered, because the client that would have answered is gone.
@@ -167,7 +251,7 @@ impl Check {
                 "the commands log begins at {start}; {needed} and later are needed"
             )));
         }
-        self.ends_fit = true;
+        (self.ends_fit, self.start) = (true, start);
         Ok(())
     }
 
@@ -192,9 +276,9 @@ impl Check {
             Answer::Ends(..) | Answer::TopicSettings(_) | Answer::Failed(..) => {}
         }
         Ok(match answer {
-            _ if self.passed() => Step::Passed,
+            _ if self.passed() => Step::Passed(self.seam()),
             Answer::Failed(..) => Step::Wait,
-            _ => Step::Ask(self.questions()),
+            _ => Step::Ask(self.questions(now)),
         })
     }
 

@@ -10,10 +10,10 @@
 //! ```
 //!
 //! Nothing may be read before [`Next::Open`]: a deleted topic gives an error before its successor's first
-//! record can come, and that record must not be folded. While reading goes on, three things lead back to the
+//! record can come, and that record must not be folded. While reading goes on, four things lead back to the
 //! check: the log ends before a position that was reached in it, the record that is watched is no longer
-//! there, or the reader stands still although there is more. A watched record that is *another* one is
-//! trouble at once.
+//! there, the reader stands still although there is more, or records come after the last check has lost its
+//! worth ([`Feed::is_trusted`]). A watched record that is *another* one is trouble at once.
 //!
 //! Part of the follower: it knows positions and anchors, and nothing of views. It opens and closes nothing
 //! itself, but says when to.
@@ -21,16 +21,12 @@
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::check::{Check, Step, Trouble, another_record};
-use crate::log::{Answer, Ends, Identity, Question, Request, Topic};
+use crate::check::{CHECK_INTERVAL, Check, Seam, Step, TRUST_MAX, Trouble, another_record};
+use crate::log::{Answer, Ends, Identity, Question, ReadEvent, Request, Topic};
 use crate::record::{Position, Record};
 use crate::table::Anchor;
 use crate::view::DUPLICATE_WINDOW;
 
-/// How often the last folded record is checked while records come …
-const ANCHOR_INTERVAL_BUSY: Duration = Duration::from_secs(5);
-/// … and while none do.
-const ANCHOR_INTERVAL_QUIET: Duration = Duration::from_secs(60);
 /// A reader that stands still below the log's end for so long is replaced …
 const STUCK_PATIENCE: Duration = Duration::from_secs(15);
 /// … and its successor after so long, and jitter of up to as much, which doubles from time to time …
@@ -40,7 +36,7 @@ const STUCK_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// The commands from a position on.
 ///
-/// Its owner calls [`Feed::begin_check`] to begin, then [`Feed::answered`] with each answer,
+/// Its owner calls [`Feed::begin_check`] to begin, then [`Feed::answered`] with each answer, [`Feed::judge`],
 /// [`Feed::progress`] and [`Feed::reached`] with what the reader reports, [`Feed::tick`] as time passes, and
 /// [`Feed::suspend`] when the reader failed.
 #[derive(Debug)]
@@ -65,8 +61,8 @@ enum State {
     Suspended,
     /// Whether the log is the one is not known yet.
     Checking(Box<Check>),
-    /// It is, and is read.
-    Reading,
+    /// It is, and is read, from the seam on.
+    Reading(Seam),
 }
 
 /// What to do next.
@@ -76,7 +72,7 @@ pub enum Next {
     Nothing,
     /// Send these.
     Ask(Vec<Request>),
-    /// The log is the one: read it from here.
+    /// The log is the one: read it from here, which may be before what is to be folded next.
     Open(Position),
     /// Close the reader and check the log again.
     Recheck,
@@ -97,10 +93,10 @@ struct AnchorWatch {
     watched: Option<Anchor>,
     /// What is asked for, and the record to watch once that is found.
     asked: Option<(Anchor, Option<Anchor>)>,
-    /// When the log was last found to be the one.
+    /// When the question was sent whose answer showed that the log is the one.
     checked: Option<Instant>,
-    /// Whether records came since the last question: then there is more to lose, and it is asked sooner.
-    records_since: bool,
+    /// When the last question was sent.
+    sent: Option<Instant>,
 }
 
 /// Notices a reader that stands still although there is more to read.
@@ -148,7 +144,7 @@ impl Feed {
 
     /// Whether it reads a log that is known to be the one.
     pub const fn is_reading(&self) -> bool {
-        matches!(self.state, State::Reading)
+        matches!(self.state, State::Reading(_))
     }
 
     /// Stops asking, after the reader failed; says whether that reader had read anything. One that had not
@@ -160,20 +156,35 @@ impl Feed {
 
     /// Begins to ask whether the log is the one, for the view with this position and anchor. Until it is
     /// known, nothing may be read.
-    pub fn begin_check(&mut self, position: Position, anchor: Option<Anchor>) -> Vec<Request> {
+    pub fn begin_check(&mut self, position: Position, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
         let mut check = Check::new(position, anchor, self.next, self.expected.clone());
-        let questions = check.questions();
+        let questions = check.questions(now);
         self.state = State::Checking(Box::new(check));
         self.anchor = AnchorWatch { watched: anchor, ..AnchorWatch::default() };
         self.stuck.still = None;
         questions
     }
 
+    /// Whether what is read now may be folded: the log was the one a short while ago.
+    pub fn is_trusted(&self, now: Instant) -> bool {
+        self.anchor.watched.is_none() || self.anchor.checked.is_some_and(|checked| now < checked + TRUST_MAX)
+    }
+
+    /// Judges what the reader reports, before anything is made of it.
+    ///
+    /// # Errors
+    /// [`Trouble::AnotherLog`] when it reads another log than the one that was folded.
+    pub fn judge(&mut self, event: &ReadEvent) -> Result<(), Trouble> {
+        match &mut self.state {
+            State::Reading(seam) => seam.judge(event),
+            State::Suspended | State::Checking(_) => Ok(()),
+        }
+    }
+
     /// Notes that records were read; they come in order.
     pub fn progress(&mut self, records: &[Record]) {
         if let Some(last) = records.last() {
             self.reached(last.offset.next());
-            self.anchor.records_since = true;
         }
     }
 
@@ -198,8 +209,8 @@ impl Feed {
     pub fn tick(&mut self, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
         match &mut self.state {
             State::Suspended => Vec::new(),
-            State::Checking(check) => check.questions(),
-            State::Reading => self.anchor.tick(anchor, now),
+            State::Checking(check) => check.questions(now),
+            State::Reading(_) => self.anchor.tick(anchor, now),
         }
     }
 
@@ -220,16 +231,16 @@ impl Feed {
         }
         let check = match &mut self.state {
             State::Suspended => return Ok(Next::Nothing),
-            State::Reading => return self.answered_while_reading(answer, position_asked, now),
+            State::Reading(_) => return self.answered_while_reading(answer, position_asked, now),
             State::Checking(check) => check,
         };
         Ok(match check.answered(answer, now)? {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
-            Step::Passed => {
-                self.state = State::Reading;
-                self.anchor.checked = Some(now);
-                Next::Open(self.next)
+            Step::Passed(seam) => {
+                self.anchor.checked = Some(check.asked().unwrap_or(now));
+                self.state = State::Reading(seam);
+                Next::Open(self.next.min(seam.from()))
             }
         })
     }
@@ -257,12 +268,12 @@ impl Feed {
                     // The log lost its end, or is another one: the full check tells.
                     None if asked.offset.position() >= self.start => return Ok(Next::Recheck),
                     // Retention took it. What is behind it was read without a break, so reading goes on.
-                    Some(_) | None => (self.anchor.watched, self.anchor.checked) = (next, Some(now)),
+                    Some(_) | None => (self.anchor.watched, self.anchor.checked) = (next, self.anchor.sent),
                 }
                 Ok(Next::Nothing)
             }
             Answer::Failed(Question::RecordAt(_), _) => {
-                self.anchor.failed(now);
+                self.anchor.ask_again();
                 Ok(Next::Nothing)
             }
             _ => Ok(Next::Nothing),
@@ -278,27 +289,18 @@ impl AnchorWatch {
             (self.watched, self.checked) = (anchor, Some(now));
             return Vec::new();
         };
-        let interval = if self.records_since { ANCHOR_INTERVAL_BUSY } else { ANCHOR_INTERVAL_QUIET };
-        let due = self.asked.is_none() && self.checked.is_none_or(|checked| now >= checked + interval);
+        let due = self.asked.is_none() && self.sent.is_none_or(|sent| now >= sent + CHECK_INTERVAL);
         if !due {
             return Vec::new();
         }
-        (self.asked, self.records_since) = (Some((watched, anchor)), false);
+        (self.asked, self.sent) = (Some((watched, anchor)), Some(now));
         vec![Request::Ask(Question::RecordAt(watched.offset))]
     }
 
-    /// Asks for the same record again after a while: it must not get away because one answer failed.
-    fn failed(&mut self, now: Instant) {
-        if self.asked.take().is_some() {
-            (self.checked, self.records_since) = (Some(now), true);
-        }
-    }
-
-    /// Asks for the same record again at once, because the client that would have answered is gone.
+    /// Asks for the same record again with the next question: it must not get away because one answer failed,
+    /// or because the client that would have answered is gone.
     fn ask_again(&mut self) {
-        if self.asked.take().is_some() {
-            self.records_since = true;
-        }
+        self.asked = None;
     }
 }
 

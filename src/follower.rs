@@ -427,7 +427,7 @@ impl Follower {
         let Stage::Reading(reading) = &mut self.stage else { return };
         reading.resume_at = None;
         let (position, anchor) = reading.place(&self.served);
-        let requests = reading.feed.begin_check(position, anchor);
+        let requests = reading.feed.begin_check(position, anchor, clocks.now);
         self.request(requests);
         self.ask(clocks.now);
     }

@@ -42,6 +42,7 @@ mod patience;
 mod rebuild;
 mod standby;
 mod status;
+mod tail;
 mod transitions;
 mod writer;
 
@@ -56,6 +57,7 @@ use self::rebuild::Purpose;
 pub use self::rebuild::Rebuild;
 use self::standby::Standby;
 pub use self::status::{Reason, Role, Status};
+use self::tail::Tail;
 pub use self::writer::Lease;
 use self::writer::Writer;
 use crate::backoff::Backoff;
@@ -64,6 +66,7 @@ use crate::command::CommandError;
 use crate::ends::EndsQuestion;
 use crate::log::{self, Answer, ReadEvent, Request, Session, TableWrite, Topic, WriteError};
 use crate::record::{Offset, Timestamp};
+use crate::table::Watermark;
 use crate::topic_settings::SettingsWatch;
 use crate::unanswered::Unanswered;
 
@@ -87,7 +90,7 @@ pub const CLAIMS_MAX: u32 = 3;
 /// … and the longest wait between two of them: all of them are over before another one takes over.
 pub const CLAIM_WAIT_MAX: Duration = Duration::from_secs(4);
 /// The longest wait between two tries to read the table: the role may be free in the meantime.
-const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+const READ_WAIT_MAX: Duration = Duration::from_secs(4);
 /// The jitter of a takeover, as a part of the silence that it waits for.
 const TAKEOVER_JITTER_MAX: f64 = 0.5;
 
@@ -230,6 +233,9 @@ pub struct Projector {
     /// may not write stands by like a healthy one.
     write_failure: Option<String>,
     writer: Writer,
+    tail: Tail,
+    /// The last watermark of ours, as long as there is no reason for somebody else to have the role.
+    written: Option<Watermark>,
     /// The watermark that was the newest when the role was last claimed.
     claimed: Option<Offset>,
     /// How often the role was claimed in a row without writing anything.
@@ -286,6 +292,8 @@ impl Projector {
             difficulty: None,
             write_failure: None,
             writer: Writer::new(now),
+            tail: Tail::new(now),
+            written: None,
             claimed: None,
             claims: 0,
             claim_waits: Backoff::new(Duration::from_secs(1), CLAIM_WAIT_MAX, seed),
@@ -377,6 +385,7 @@ impl Projector {
                     folding.ask_again();
                 }
                 requests.extend(folding.tick(now));
+                requests.extend(self.tail.ask(now));
                 Topic::Commands
             }
             _ => return,
@@ -395,9 +404,12 @@ impl Projector {
         match self.patience.tick(clocks.now) {
             Some(Overdue::Role) => {
                 self.difficulty = Some("nothing came of the log for 60 s: gave up the role".to_owned());
+                // If the log answers us and brings us no further, somebody else may get further.
+                self.written.take_if(|_| self.unanswered.reason().is_none());
                 self.stand_by(clocks);
             }
             Some(Overdue::Reader) => self.read_anew(clocks),
+            None if self.read_what_others_wrote(clocks) => {}
             None => self.write(clocks),
         }
     }
@@ -429,7 +441,12 @@ impl Projector {
                 self.patience.progress(clocks.now);
                 match loading.read(&event) {
                     Ok(None) => {}
-                    Ok(Some(folding)) => self.begin_to_fold(folding, clocks),
+                    Ok(Some(folding)) => {
+                        if let ReadEvent::End(position) = event {
+                            self.tail.read_up_to(position);
+                        }
+                        self.begin_to_fold(folding, clocks);
+                    }
                     Err(halt) => self.halt(halt, clocks),
                 }
             }
@@ -439,10 +456,15 @@ impl Projector {
     /// Takes in what the reader of the commands reports.
     fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
         let Stage::Folding(folding) = &mut self.stage else { return };
+        if let Err(trouble) = folding.meet(&event) {
+            return self.halt(trouble.into(), clocks);
+        }
         match event {
             // After the last transaction nothing more is folded: what comes now is for whoever follows.
             _ if folding.farewell().is_some() => return,
             ReadEvent::Failed(_) => return self.read_anew(clocks),
+            // They may be another log's: read again once it is known that they are not.
+            ReadEvent::Records(_) if !folding.is_trusted(clocks.now) => return self.read_anew(clocks),
             // It was delivered though nothing was wanted: held here, it would leave memory without a bound.
             _ if folding.is_full() => return self.read_anew(clocks),
             ReadEvent::Records(records) => folding.hold(records),
@@ -482,6 +504,7 @@ impl Projector {
                 self.judge(clocks);
             }
             Stage::Folding(folding) => {
+                self.tail.answered(answer, clocks.now);
                 let proven = folding.proven();
                 let next = folding.answered(answer, asked, clocks.now);
                 if folding.proven() != proven {

@@ -575,7 +575,7 @@ fn a_table_may_be_written_while_it_is_read() {
     }
     let mut zombie = log.table_writer(|| TIME);
     zombie.fence().expect("the log is up");
-    zombie.write_and_die(vec![(b"203.0.113.0".to_vec(), None)]).expect("it is the newest writer");
+    zombie.write_open(vec![(b"203.0.113.0".to_vec(), None)]).expect("it is the newest writer");
     project(&log, Position::new(3));
     rig.settle();
     rig.seconds(3);

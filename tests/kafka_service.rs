@@ -8,6 +8,7 @@ mod bad_input;
 #[path = "kafka_service/outage.rs"]
 mod outage;
 #[path = "kafka_service/rig.rs"]
+#[allow(dead_code, reason = "each test target uses its own part")]
 mod rig;
 #[path = "kafka_service/rights.rs"]
 mod rights;

@@ -73,7 +73,7 @@ fn any_sign_of_life_counts_even_one_that_is_not_committed() {
             log.append_record(Topic::Table, NOW, Some(ALIVE_KEY), Some(b"{}"));
         } else {
             other.fence().expect("the log is up");
-            other.write_and_die(vec![(ALIVE_KEY.to_vec(), None)]).expect("nobody else writes");
+            other.write_open(vec![(ALIVE_KEY.to_vec(), None)]).expect("nobody else writes");
         }
     }
     assert_eq!((rig.role(), rig.count(&Deed::Fence)), (Role::Standby, 0));
@@ -250,6 +250,27 @@ fn a_log_that_is_another_one_stops_it() {
         rig.pass(seconds(patience));
         stays_stopped(&mut rig, Reason::AnotherLog);
     }
+}
+
+#[test]
+fn a_record_where_there_was_none_is_of_another_log() {
+    let log = begun_log();
+    command(&log, "BLACKLIST 203.0.113.0/24");
+    let foreign = log.begin();
+    log.append_to(foreign, Topic::Commands, NOW, (Vec::new(), Some(b"BLACKLIST 192.0.2.9".to_vec())));
+    log.end(foreign, Topic::Commands, Ending::Abort);
+    let mut rig = Rig::active(&log);
+    rig.handle(Event::Stop);
+    rig.settle();
+    assert_eq!(last_watermark(&log).position, Position::new(3));
+    // Restored as it was before the transaction, and written to since: the last record is still the same.
+    log.truncate(Topic::Commands, Position::new(1));
+    for number in 0..3 {
+        command(&log, &format!("BLACKLIST 192.0.2.{number}"));
+    }
+    let mut rig = Rig::new(&log, 2);
+    rig.pass(seconds(2));
+    stays_stopped(&mut rig, Reason::AnotherLog);
 }
 
 #[test]

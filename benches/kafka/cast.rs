@@ -15,7 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::broker::Broker;
+use crate::support::kafka::Broker;
 
 pub(crate) const COMMANDS: &str = "portcullis.commands";
 const TABLE: &str = "portcullis.table";

@@ -31,11 +31,16 @@ impl Follower {
     /// opened once the log was checked.
     pub(super) fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
         let Stage::Reading(reading) = &mut self.stage else { return };
+        if let Err(trouble) = reading.feed.judge(&event) {
+            return self.stumble(trouble, clocks);
+        }
         match event {
             ReadEvent::Failed(reason) => {
                 self.detail.message = Some(reason);
                 self.pause(clocks);
             }
+            // They may be another log's: read again once it is known that they are not.
+            ReadEvent::Records(_) if !reading.feed.is_trusted(clocks.now) => return self.recheck(clocks),
             ReadEvent::Records(records) => {
                 reading.feed.progress(&records);
                 let caught_up = reading.candidate.is_none();
@@ -115,7 +120,10 @@ impl Follower {
     /// with everything before it folded and published.
     fn fold_served(&mut self, records: &[Record]) -> Option<FutureCommand> {
         let draft = self.draft.as_mut()?;
-        for records in records.chunks(PUBLISH_RECORDS_MAX) {
+        // What the reader began with is in already.
+        let position = self.served.with_view(View::position);
+        let folded = records.partition_point(|record| record.offset.position() < position);
+        for records in records.get(folded..)?.chunks(PUBLISH_RECORDS_MAX) {
             let folded = self.served.fold(records, draft);
             self.effects.push(Effect::Publish(draft.snapshot(self.served.with_view(View::position))));
             let tell = folded.undecodable.into_iter().map(|(offset, why)| Effect::Undecodable(offset, why));

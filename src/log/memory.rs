@@ -15,10 +15,14 @@
 //! - A topic that is made anew begins at offset 0 again, and a reader beyond its end fails; once it is
 //!   longer, the reader goes on with the other records.
 //!
-//! What it leaves out: partitions, batches, replication. A commit is visible at once.
+//! - A commit is decided before readers see it. [`MemoryTableWriter::decide`] leaves the time between the two
+//!   to the caller; [`TableWriter::commit`] leaves none.
+//!
+//! What it leaves out: partitions, batches, replication.
 
 mod partition;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +42,9 @@ struct Inner {
     /// The transactions that ended; one that is not here is open.
     endings: Endings,
     last_transaction: TransactionId,
+    /// Transactions whose commit is decided, and not written into the log yet: readers don't see it, and
+    /// nobody can undo it.
+    decided: BTreeSet<TransactionId>,
     /// The newest generation of table writers: only the writer that has it may write.
     generation: u64,
     identity: Identity,
@@ -96,6 +103,7 @@ impl Inner {
     }
 
     fn end(&mut self, topic: Topic, id: TransactionId, ending: Ending) {
+        self.decided.remove(&id);
         self.endings.insert(id, ending);
         self.partition_mut(topic).end(id);
     }
@@ -175,9 +183,19 @@ impl MemoryLog {
         })
     }
 
-    /// Ends a transaction, which writes its mark.
+    /// Ends a transaction, which writes its mark; one that has ended stays as it is.
     pub fn end(&self, id: TransactionId, topic: Topic, ending: Ending) {
-        self.change(|inner| inner.end(topic, id, ending));
+        self.change(|inner| {
+            if !inner.endings.contains_key(&id) {
+                inner.end(topic, id, ending);
+            }
+        });
+    }
+
+    /// Whether a transaction is open and its commit not decided: what a broker aborts once it is too old.
+    pub fn is_undecided(&self, id: TransactionId) -> bool {
+        let inner = self.lock();
+        !inner.endings.contains_key(&id) && !inner.decided.contains(&id)
     }
 
     /// What a reader that stands at `from` gets next. The end of the log is in it: nothing is delivered
@@ -236,7 +254,7 @@ impl MemoryLog {
 
     /// A writer of the table, not yet fencing anybody. `clock` gives the timestamps of what it writes.
     pub fn table_writer(&self, clock: fn() -> Timestamp) -> MemoryTableWriter {
-        MemoryTableWriter { log: self.clone(), generation: None, clock, open: None }
+        MemoryTableWriter { log: self.clone(), generation: None, clock }
     }
 
     /// A place to append commands to. `clock` gives their timestamps; `done` is called before the append
@@ -325,7 +343,6 @@ pub struct MemoryTableWriter {
     /// None before its first fence: as a producer that never began may not write.
     generation: Option<u64>,
     clock: fn() -> Timestamp,
-    open: Option<TransactionId>,
 }
 
 impl MemoryTableWriter {
@@ -333,11 +350,7 @@ impl MemoryTableWriter {
     ///
     /// # Errors
     /// When another writer is newer.
-    pub fn write_and_die(&mut self, writes: Vec<TableWrite>) -> Result<(), WriteError> {
-        self.write(writes).map(|id| self.open = Some(id))
-    }
-
-    fn write(&self, writes: Vec<TableWrite>) -> Result<TransactionId, WriteError> {
+    pub fn write_open(&mut self, writes: Vec<TableWrite>) -> Result<TransactionId, WriteError> {
         let id = self.log.change(|inner| match self.generation == Some(inner.generation) {
             true => Ok(inner.begin()),
             false => Err(WriteError::Fenced),
@@ -346,6 +359,21 @@ impl MemoryTableWriter {
             self.log.append_to(id, Topic::Table, (self.clock)(), write);
         }
         Ok(id)
+    }
+
+    /// Decides that an open transaction of this writer is committed. Readers see it once the log
+    /// [ends](MemoryLog::end) it, or the next writer has fenced this one, which completes what is decided.
+    ///
+    /// # Errors
+    /// When another writer is newer: then the transaction was aborted.
+    pub fn decide(&mut self, id: TransactionId) -> Result<(), WriteError> {
+        self.log.change(|inner| {
+            if self.generation != Some(inner.generation) || inner.endings.contains_key(&id) {
+                return Err(WriteError::Fenced);
+            }
+            inner.decided.insert(id);
+            Ok(())
+        })
     }
 }
 
@@ -358,8 +386,10 @@ impl TableWriter for MemoryTableWriter {
             }
             inner.generation += 1;
             *generation = Some(inner.generation);
-            let open = inner.table.open_transactions();
-            open.into_iter().for_each(|id| inner.end(Topic::Table, id, Ending::Abort));
+            for id in inner.table.open_transactions() {
+                let ending = if inner.decided.contains(&id) { Ending::Commit } else { Ending::Abort };
+                inner.end(Topic::Table, id, ending);
+            }
             Ok(())
         })
     }
@@ -368,7 +398,7 @@ impl TableWriter for MemoryTableWriter {
         if self.log.lock().outage {
             return Err(WriteError::Unknown("the log is down".to_owned()));
         }
-        let id = self.write(writes)?;
+        let id = self.write_open(writes)?;
         self.log.end(id, Topic::Table, Ending::Commit);
         Ok(())
     }

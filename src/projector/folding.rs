@@ -14,21 +14,17 @@
 //! the view is not *whole*, and nothing is written but signs of life.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::batch::{Batch, Repair};
 use super::{Halt, Reason, identity_of};
-use crate::check::{Check, Step, Trouble};
+use crate::check::{CHECK_INTERVAL, Check, Seam, Step, TRUST_MAX, Trouble};
 use crate::command::CommandError;
 use crate::ends::EndProof;
-use crate::log::{Answer, Identity, Request, Topic};
+use crate::log::{Answer, Identity, ReadEvent, Request, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
 use crate::table::{Anchor, Table, Watermark};
 use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
-
-/// How often the last folded record is compared with the log's while all is well. What is folded from another
-/// log within it is written, and stays until an operator rebuilds the table; so it is short.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The view that the table is to hold, and what of it the table does not hold yet.
 #[derive(Debug)]
@@ -48,10 +44,10 @@ pub(super) struct Folding {
     held: VecDeque<Record>,
     /// The check that is under way; none between two of them.
     check: Option<Check>,
-    /// When the log was last found to be the one; none before the first time.
+    /// When the question was sent whose answer showed that the log is the one; none before the first time.
     checked: Option<Instant>,
-    /// Whether a reader of the commands is open.
-    reading: bool,
+    /// Where the reader of the commands began; none if there is no reader.
+    seam: Option<Seam>,
     proof: EndProof,
     /// Since when the view is known to be at the log's end.
     proven: Option<Instant>,
@@ -121,7 +117,7 @@ impl Folding {
             held: VecDeque::new(),
             check: None,
             checked: None,
-            reading: false,
+            seam: None,
             proof: EndProof::default(),
             proven: None,
             farewell: None,
@@ -215,6 +211,14 @@ impl Folding {
         }
     }
 
+    /// Judges what the reader reports, before anything is made of it.
+    ///
+    /// # Errors
+    /// When it reads another log than the one that was folded.
+    pub(super) fn meet(&mut self, event: &ReadEvent) -> Result<(), Trouble> {
+        self.seam.as_mut().map_or(Ok(()), |seam| seam.judge(event))
+    }
+
     /// Takes in records that come next; [`Folding::fold`] folds them.
     pub(super) fn hold(&mut self, records: Vec<Record>) {
         self.held.extend(records);
@@ -252,7 +256,7 @@ impl Folding {
     ) -> Result<Option<CommandError>, FutureCommand> {
         if record.offset.position() < self.view.position() {
             self.view.remember(record);
-            self.next = record.offset.next();
+            self.next = self.next.max(record.offset.next());
             return Ok(None);
         }
         let Applied { changes, undecodable, .. } = match self.view.apply(record) {
@@ -317,14 +321,9 @@ impl Folding {
     pub(super) fn recheck(&mut self) {
         self.held.clear();
         self.proof.forget();
-        match &mut self.check {
-            Some(check) if !self.reading => check.ask_again(),
-            _ => {
-                let (position, anchor) = self.place();
-                self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
-            }
-        }
-        self.reading = false;
+        let (position, anchor) = self.place();
+        self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
+        self.seam = None;
     }
 
     /// Asks again for what was asked and not answered.
@@ -341,7 +340,13 @@ impl Folding {
             let (position, anchor) = self.place();
             self.check = Some(Check::new(position, anchor, position, None));
         }
-        self.check.as_mut().map(Check::questions).unwrap_or_default()
+        self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default()
+    }
+
+    /// Whether what is read now may be folded: the log was the one a short while ago. What is folded from
+    /// another one is written, and stays until an operator rebuilds the table.
+    pub(super) fn is_trusted(&self, now: Instant) -> bool {
+        self.view.anchor().is_none() || self.checked.is_some_and(|checked| now < checked + TRUST_MAX)
     }
 
     /// Takes in an answer; `asked` is when the question for the ends was sent, if it is one to that.
@@ -361,7 +366,7 @@ impl Folding {
             }
         }
         let next = match self.judge(answer, now) {
-            Err(Trouble::AnotherLog(_)) if self.believes_too_much() => self.believe_nothing(),
+            Err(Trouble::AnotherLog(_)) if self.believes_too_much() => self.believe_nothing(now),
             next => next?,
         };
         self.prove();
@@ -374,10 +379,14 @@ impl Folding {
         Ok(match check.answered(answer, now)? {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
-            Step::Passed => {
-                (self.check, self.checked) = (None, Some(now));
-                let opened = std::mem::replace(&mut self.reading, true);
-                if opened { Next::Nothing } else { Next::Open(self.next) }
+            Step::Passed(seam) => {
+                self.checked = Some(check.asked().unwrap_or(now));
+                self.check = None;
+                // While the log is read, a check is made by the way.
+                match self.seam {
+                    Some(_) => Next::Nothing,
+                    None => Next::Open(self.next.min(self.seam.insert(seam).from())),
+                }
             }
         })
     }
@@ -388,12 +397,11 @@ impl Folding {
     }
 
     /// The table was made from another log, so that what was passed over there means nothing here.
-    fn believe_nothing(&mut self) -> Next {
+    fn believe_nothing(&mut self, now: Instant) -> Next {
         self.view = View::default();
         self.repair.iter_mut().for_each(|repair| repair.forget_place());
-        self.check = None;
         self.recheck();
-        Next::Ask(self.check.as_mut().map(Check::questions).unwrap_or_default())
+        Next::Ask(self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default())
     }
 
     /// Only a log that is known to be the one proves anything: another one may happen to be just as long.

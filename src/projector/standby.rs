@@ -1,7 +1,7 @@
 //! Watching the table of another projector, for as long as that gives signs of life.
 //!
 //! A role changes hands in two ways: the one that has it *releases* it with its last watermark, or it falls
-//! silent. Silence is measured by our own monotonic clock, and only while the log answers us: if we are the
+//! silent. (Who lost it in an outage of the log takes it up again at once, unless somebody else has.) Silence is measured by our own monotonic clock, and only while the log answers us: if we are the
 //! one that is cut off, the other is not dead. (If a new projector took over at once, one that crashes again
 //! and again would fence the healthy one for ever.)
 //!
@@ -34,6 +34,8 @@ pub(super) struct Standby {
     newest_is_last: bool,
     /// A release at or before this offset was taken up already.
     claimed: Option<Offset>,
+    /// The watermark that we left when the log was away.
+    left: Option<Watermark>,
     /// Whether the reader was at the table's end once; it stays so, as new records are told of by themselves.
     came_to_end: bool,
     /// What the log is called, to be compared with what the watermark says.
@@ -60,11 +62,17 @@ pub(super) enum Verdict {
 impl Standby {
     /// A standby that has read nothing. `claimed` is the watermark that was the newest when this projector
     /// last claimed the role.
-    pub(super) fn new(takeover_after: Duration, claimed: Option<Offset>, now: Instant) -> Self {
+    pub(super) fn new(
+        takeover_after: Duration,
+        claimed: Option<Offset>,
+        left: Option<Watermark>,
+        now: Instant,
+    ) -> Self {
         Self {
             newest: None,
             newest_is_last: false,
             claimed,
+            left,
             came_to_end: false,
             identity: None,
             identity_asked: false,
@@ -152,9 +160,11 @@ impl Standby {
         if !settings.are_good() {
             return Verdict::Unknown;
         }
-        // A release that somebody has acted on since is none any more.
+        // A release that somebody has acted on since is none any more. What we left ourselves is one, too: the
+        // log was away for everybody, and nobody has taken the role meanwhile.
         let fresh = self.newest_is_last && self.claimed.is_none_or(|claimed| claimed < *offset);
-        let gone = watermark.released && fresh || self.silence.is_over(now);
+        let free = watermark.released || self.left.as_ref() == Some(watermark);
+        let gone = free && fresh || self.silence.is_over(now);
         if gone { Verdict::TakeOver } else { Verdict::Wait }
     }
 }

@@ -18,6 +18,7 @@
 use super::folding::{Farewell, Folding};
 use super::loading::Loading;
 use super::standby::{Standby, Verdict};
+use super::tail::Tail;
 use super::writer::Operation;
 use super::{
     CLAIMS_MAX, Clocks, Effect, HALT_WAIT, Halt, Projector, Reason, Role, Stage, TAKEOVER_JITTER_MAX,
@@ -25,6 +26,7 @@ use super::{
 };
 use crate::log::{Request, Topic, WriteError};
 use crate::record::Position;
+use crate::table::Watermark;
 
 impl Projector {
     /// Watches the table, from its beginning: the newest watermark may be anywhere.
@@ -41,7 +43,8 @@ impl Projector {
         }
         let jitter = self.settings.takeover_after.mul_f64(TAKEOVER_JITTER_MAX * self.random.f64());
         let takeover_after = self.settings.takeover_after + jitter;
-        self.stage = Stage::Standby(Box::new(Standby::new(takeover_after, self.claimed, clocks.now)));
+        let (claimed, left) = (self.claimed, self.written.clone());
+        self.stage = Stage::Standby(Box::new(Standby::new(takeover_after, claimed, left, clocks.now)));
         // They are judged before each takeover, as they were found since, at most an hour ago.
         self.settings_watch.forget();
         self.unanswered.forget();
@@ -100,6 +103,8 @@ impl Projector {
                 self.holds_role();
                 self.status.note(&watermark);
                 self.note_rebuilt();
+                self.written = Some(Watermark::clone(&watermark));
+                self.tail.has_watermark(self.writer.written());
                 if watermark.released { self.leave(clocks) } else { self.fold(clocks) }
             }
         }
@@ -112,16 +117,23 @@ impl Projector {
         self.write_failure = None;
     }
 
-    /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written
-    /// before, so that reading it proves that the table was read beyond the fence.
+    /// We are the writer now.
     fn fenced(&mut self, clocks: Clocks) {
         self.status.role = Role::Active;
+        self.load(clocks);
+    }
+
+    /// Says that we write, and reads the table. The sign of life is one that nobody has written before, so that
+    /// reading it proves that the table was read beyond the fence.
+    pub(super) fn load(&mut self, clocks: Clocks) {
         let lease = format!("{:016x}", self.random.u64(..));
         let alive = serde_json::json!({ "projector": self.settings.projector, "lease": lease });
         self.alive = alive.to_string().into_bytes();
         self.stage = Stage::Loading(Box::new(Loading::new(self.alive.clone(), self.made_from())));
         self.patience.progress(clocks.now);
         self.commit_alive(clocks);
+        // Our sign of life is read before the end is believed.
+        self.tail = Tail::new(clocks.now);
         self.open(Topic::Table, Position::START);
     }
 
@@ -141,7 +153,10 @@ impl Projector {
     pub(super) fn lost(&mut self, error: WriteError, clocks: Clocks) {
         match &error {
             WriteError::Unknown(reason) => self.write_failure = Some(reason.clone()),
-            WriteError::Fenced => self.difficulty = Some(error.to_string()),
+            WriteError::Fenced => {
+                self.difficulty = Some(error.to_string());
+                self.written = None;
+            }
         }
         let told_to_stop = matches!(&self.stage, Stage::Folding(folding)
             if matches!(folding.farewell(), Some(Farewell::Stop)));
@@ -175,6 +190,7 @@ impl Projector {
             reason => reason,
         });
         self.difficulty = Some(halt.message);
+        self.written = None;
         self.writer.drop_lease();
         self.close_readers();
         if self.is_rebuild() {
@@ -245,7 +261,7 @@ impl Projector {
     }
 
     /// Ends the session: no reader is open, and neither old reports nor old answers count.
-    fn close_readers(&mut self) {
+    pub(super) fn close_readers(&mut self) {
         self.session = self.session.next();
         self.request([Request::Close(Topic::Table), Request::Close(Topic::Commands), Request::DropAnswers]);
         self.ends.forget();

@@ -113,6 +113,7 @@ impl Projector {
 
     fn commit(&mut self, operation: Operation, writes: Vec<TableWrite>, clocks: Clocks) {
         let lease = self.writer.begin(operation, clocks.now);
+        self.tail.writes(writes.len());
         self.effects.push(Effect::Commit(lease, writes));
     }
 }

@@ -25,7 +25,7 @@ use crate::follower::{Effect, Follower};
 use crate::log::{Event, Log};
 use crate::record::{Position, Timestamp};
 use crate::snapshot::Publisher;
-use crate::status::{Detail, Status};
+use crate::status::{Alarm, Degraded, Detail, Status};
 
 /// How often the follower is told that time passes: a ban ends within a second of its expiry, and this leaves
 /// room for a busy machine.
@@ -147,7 +147,9 @@ impl Work {
     /// Numbers change with every record and have their place in the status.
     fn tell(&mut self) {
         let detail = self.status.detail();
-        if detail.position < self.shown.position {
+        // Over an alarm like this, only the list of another log leads.
+        let was_another = self.shown.alarm == Some(Alarm::AnotherLog) && detail.alarm.is_none();
+        if detail.position < self.shown.position || was_another {
             let (before, rows_before) = (self.shown.position, self.shown.rows.total());
             let (position, rows) = (detail.position, detail.rows.total());
             warn!(%before, rows_before, %position, rows, "the list was replaced by that of another log");
@@ -155,10 +157,7 @@ impl Work {
         let said = |detail: &Detail| (detail.phase, detail.degraded, detail.alarm, detail.message.clone());
         if said(&detail) != said(&self.shown) {
             let (phase, position, records_read) = (detail.phase.word(), detail.position, detail.records_read);
-            match (
-                detail.alarm.map(crate::status::Alarm::word),
-                detail.degraded.map(crate::status::Degraded::word),
-            ) {
+            match (detail.alarm.map(Alarm::word), detail.degraded.map(Degraded::word)) {
                 (None, None) if detail.message.is_none() => info!(phase, %position, records_read, "status"),
                 (alarm, degraded) => {
                     warn!(phase, %position, alarm, degraded, message = detail.message.as_deref(), "status");

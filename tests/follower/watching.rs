@@ -22,13 +22,18 @@ fn opened(rig: &FollowerRig) -> Vec<Position> {
 
 /// Lets the newest reader of the commands fail, with the log still there.
 fn fail_reader(rig: &mut FollowerRig) {
+    fail_reader_only(rig);
+    rig.settle();
+}
+
+/// The same, with what follows from it still to come.
+fn fail_reader_only(rig: &mut FollowerRig) {
     let session = rig.port.requests.iter().rev().find_map(|request| match request {
         Request::Read(Topic::Commands, session, _) => Some(*session),
         _ => None,
     });
     let failed = ReadEvent::Failed("the link broke".to_owned());
     rig.handle(Event::Read(Topic::Commands, session.expect("a reader is open"), failed));
-    rig.settle();
 }
 
 /// How often the ends of the commands were asked for.
@@ -56,17 +61,21 @@ fn a_reader_and_a_client_that_do_their_work_are_kept() {
 }
 
 #[test]
-fn a_new_reader_begins_where_the_one_before_it_came_to() {
+fn a_new_reader_begins_with_the_record_that_was_folded_last() {
     let (log, mut rig) = following();
     append(&log, &["BLACKLIST 192.0.2.1", "BLACKLIST 192.0.2.2"]);
     rig.settle();
     fail_reader(&mut rig);
-    assert_eq!(opened(&rig).last(), Some(&Position::new(4)));
+    assert_eq!(opened(&rig).last(), Some(&Position::new(3)));
     // So that retention may take what was folded long ago.
     log.delete_before(Topic::Commands, Position::new(3));
     fail_reader(&mut rig);
     rig.seconds(2);
-    assert_eq!((opened(&rig).last(), rig.detail().degraded), (Some(&Position::new(4)), None));
+    assert_eq!((opened(&rig).last(), rig.detail().degraded), (Some(&Position::new(3)), None));
+    let published = rig.published.len();
+    append(&log, &["WHITELIST 192.0.2.1"]);
+    rig.settle();
+    assert_eq!((rig.published.len(), rig.blacklisted("192.0.2.1")), (published + 1, Some(false)));
 }
 
 #[test]
@@ -96,26 +105,44 @@ fn the_ends_are_asked_for_once_a_second_and_one_question_at_a_time() {
 }
 
 #[test]
-fn a_folded_record_is_asked_for_every_5_s_while_records_come_and_else_every_60_s() {
+fn a_folded_record_is_asked_for_every_2_s_and_one_at_a_time() {
     let (log, mut rig) = following();
-    // What was read on the way here counts as records that came.
-    rig.seconds(10);
+    rig.seconds(2);
     let before = records_asked(&rig);
-    rig.seconds(120);
-    assert_eq!(records_asked(&rig), before + 2);
+    rig.seconds(60);
     for _ in 0..60 {
         append(&log, &["BLACKLIST 192.0.2.1"]);
         rig.seconds(1);
     }
-    assert!((11..=13).contains(&(records_asked(&rig) - before - 2)), "{}", records_asked(&rig));
+    assert!((59..=61).contains(&(records_asked(&rig) - before)), "{}", records_asked(&rig) - before);
     // Without an answer there is no second question.
     rig.port.questions_frozen = true;
     let before = records_asked(&rig);
-    for _ in 0..25 {
-        append(&log, &["BLACKLIST 192.0.2.1"]);
-        rig.seconds(1);
-    }
+    rig.seconds(25);
     assert_eq!(records_asked(&rig), before + 1);
+}
+
+#[test]
+fn nothing_is_folded_that_is_read_long_after_the_last_check() {
+    let (log, mut rig) = following();
+    rig.seconds(2);
+    let before = (rig.detail().position, opened(&rig).len());
+    // The process stands still while the log is replaced by a longer one, and hears no error of that.
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 198.51.100.1"; 40]);
+    rig.clock.advance(Duration::from_secs(7));
+    rig.settle();
+    rig.seconds(5);
+    assert_eq!((rig.detail().position, rig.detail().alarm), (before.0, Some(Alarm::AnotherLog)));
+    assert_eq!(opened(&rig).len(), before.1, "nothing of it was read");
+
+    // The same log, it goes on with at once.
+    let (log, mut rig) = following();
+    rig.seconds(2);
+    append(&log, &["BLACKLIST 192.0.2.1"]);
+    rig.clock.advance(Duration::from_secs(7));
+    rig.settle();
+    assert_eq!((rig.detail().alarm, rig.blacklisted("192.0.2.1")), (None, Some(true)));
 }
 
 #[test]
@@ -162,6 +189,41 @@ fn replace_by_aborted(log: &MemoryLog) {
         log.append_to(foreign, Topic::Commands, TIME, (vec![], Some(b"BLACKLIST 192.0.2.1".to_vec())));
     }
     log.end(foreign, Topic::Commands, Ending::Abort);
+}
+
+#[test]
+fn a_log_that_is_replaced_between_the_check_and_the_first_record_is_noticed_by_the_reader() {
+    let (log, mut rig) = following();
+    rig.seconds(2);
+    let (before, readers) = (rig.detail().position, opened(&rig).len());
+    fail_reader_only(&mut rig);
+    while opened(&rig).len() == readers {
+        let event = rig.port.event().expect("the log is asked, and answers");
+        rig.handle(event);
+    }
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 192.0.2.1"; 5]);
+    rig.settle();
+    assert_eq!((rig.detail().position, rig.detail().alarm), (before, Some(Alarm::AnotherLog)));
+}
+
+#[test]
+fn a_record_where_there_was_none_is_of_another_log() {
+    let (log, mut rig) = following();
+    let foreign = log.begin();
+    log.append_to(foreign, Topic::Commands, TIME, (vec![], Some(b"BLACKLIST 192.0.2.1".to_vec())));
+    log.end(foreign, Topic::Commands, Ending::Abort);
+    rig.settle();
+    let before = rig.detail().position;
+    assert_eq!(before, Position::new(4));
+    // Restored as it was before the transaction, and written to since: the last record is still the same.
+    log.set_outage(Outage::Down);
+    rig.seconds(2);
+    log.truncate(Topic::Commands, Position::new(2));
+    append(&log, &["BLACKLIST 192.0.2.1", "BLACKLIST 192.0.2.2", "BLACKLIST 192.0.2.3"]);
+    log.set_outage(Outage::Up);
+    rig.seconds(5);
+    assert_eq!((rig.detail().position, rig.detail().alarm), (before, Some(Alarm::AnotherLog)));
 }
 
 #[test]

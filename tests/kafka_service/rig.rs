@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::kafka::Broker;
+#[allow(unused_imports, reason = "each test target uses its own part")]
 pub(crate) use crate::support::output::{code, stderr, stdout};
 
 /// How long anything may take that has to happen; generous, because a machine may be busy, and because some
@@ -36,11 +38,13 @@ pub(crate) struct Settings {
     pub(crate) user: Option<(&'static str, &'static str)>,
     pub(crate) takeover_after: &'static str,
     pub(crate) skip_offsets: &'static [u64],
+    /// Settings of librdkafka.
+    pub(crate) client: &'static [(&'static str, &'static str)],
 }
 
 /// With the table, without a user, and soon to take over.
 pub(crate) const WITH_TABLE: Settings =
-    Settings { table: true, user: None, takeover_after: "10s", skip_offsets: &[] };
+    Settings { table: true, user: None, takeover_after: "10s", skip_offsets: &[], client: &[] };
 /// Folds all commands at its start.
 pub(crate) const WITHOUT_TABLE: Settings = Settings { table: false, ..WITH_TABLE };
 
@@ -51,14 +55,16 @@ impl Settings {
     }
 
     fn client(&self) -> BTreeMap<String, String> {
-        let Some((name, password)) = self.user else { return BTreeMap::new() };
-        let pairs = [
-            ("security.protocol", "SASL_PLAINTEXT"),
-            ("sasl.mechanism", "PLAIN"),
-            ("sasl.username", name),
-            ("sasl.password", password),
-        ];
-        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+        let user = self.user.map(|(name, password)| {
+            [
+                ("security.protocol", "SASL_PLAINTEXT"),
+                ("sasl.mechanism", "PLAIN"),
+                ("sasl.username", name),
+                ("sasl.password", password),
+            ]
+        });
+        let pairs = user.into_iter().flatten().chain(self.client.iter().copied());
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 }
 
@@ -88,6 +94,17 @@ impl Site {
         let created = site.topics(&WITH_TABLE, &["create"]);
         assert_eq!(code(&created), 0, "{}", stderr(&created));
         site
+    }
+
+    /// The same log, reached over another address.
+    pub(crate) fn over(&self, bootstrap: String) -> Self {
+        Self {
+            bootstrap,
+            commands_topic: self.commands_topic.clone(),
+            table_topic: self.table_topic.clone(),
+            folder: tempfile::tempdir().expect("a folder"),
+            processes: Cell::new(0),
+        }
     }
 
     /// A folder of its own for a process, with its configuration in it.
@@ -243,6 +260,7 @@ fn program(folder: &Path) -> Command {
 
 /// A process of ours that goes on until it is told to end; killed when dropped.
 pub(crate) struct Process {
+    command: Command,
     child: Child,
     folder: PathBuf,
     socket: PathBuf,
@@ -253,14 +271,30 @@ impl Process {
         let log = File::create(folder.join("log")).expect("it is our folder");
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
         let socket = folder.join(socket);
-        let mut process = Self { child: command.spawn().expect("the program starts"), folder, socket };
+        let child = command.spawn().expect("the program starts");
+        let mut process = Self { command, child, folder, socket };
+        process.wait_listening();
+        process
+    }
+
+    fn wait_listening(&mut self) {
         let began = Instant::now();
-        while process.connect().is_none() {
-            let ended = process.child.try_wait().expect("it is ours");
-            assert!(ended.is_none() && began.elapsed() < PATIENCE, "{ended:?}\n{}", process.log());
+        while self.connect().is_none() {
+            let ended = self.child.try_wait().expect("it is ours");
+            assert!(ended.is_none() && began.elapsed() < PATIENCE, "{ended:?}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        process
+    }
+
+    /// Starts it again in the same folder after [`Process::kill`], and waits until it answers.
+    pub(crate) fn start_again(&mut self) {
+        self.child = self.command.spawn().expect("the program starts");
+        self.wait_listening();
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     fn connect(&self) -> Option<Client> {
@@ -367,10 +401,14 @@ impl Process {
         self.child.wait().expect("it is ours");
     }
 
-    /// Sends a signal, and holds it to ending well and in time.
-    pub(crate) fn end(mut self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("ids of processes are small"));
         kill(pid, signal).expect("it runs");
+    }
+
+    /// Sends a signal, and holds it to ending well and in time.
+    pub(crate) fn end(mut self, signal: Signal) {
+        self.signal(signal);
         let began = Instant::now();
         let ended: ExitStatus = loop {
             if let Some(ended) = self.child.try_wait().expect("it is ours") {
@@ -388,5 +426,14 @@ impl Drop for Process {
         // It may have ended already, as the test wanted it to.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
+    }
+}
+
+/// Tells threads to stop, also when the test fails.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

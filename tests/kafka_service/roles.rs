@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::rig::{Process, Settings, Site, WITH_TABLE, WITHOUT_TABLE};
+use super::rig::{Process, Settings, Site, StopOnDrop, WITH_TABLE, WITHOUT_TABLE};
 use super::support::kafka::shared_broker;
 
 /// Writes pairs of commands until it is told to stop; returns how many.
@@ -20,15 +20,6 @@ fn write(sidecar: &Process, stop: &AtomicBool) -> u32 {
         std::thread::sleep(Duration::from_millis(10));
     }
     count
-}
-
-/// Tells the writer to stop, also when the test fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl History {
                 if *mid_transaction {
                     let write = RowChange::Put(foreign_row()).encode();
                     // A writer that was fenced, or never came to write, leaves nothing.
-                    let _left = dead.writer.write_and_die(vec![write]);
+                    let _left = dead.writer.write_open(vec![write]);
                 }
             }
             Incident::Zombie => {

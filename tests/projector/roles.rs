@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis::log::memory::MemoryLog;
+use portcullis::log::memory::{MemoryLog, Outage};
 use portcullis::log::{Question, Request, TableWriter, Topic};
 use portcullis::projector::{CLAIMS_MAX, Reason, Role};
 use portcullis::table::Watermark;
@@ -65,6 +65,30 @@ fn a_release_that_is_new_is_taken_up_at_once() {
     write_watermark(&log, &genesis());
     rig.pass(seconds(2));
     assert_eq!(rig.role(), Role::Active);
+}
+
+#[test]
+fn a_role_that_was_given_up_in_an_outage_is_taken_up_again_unless_somebody_else_has_it() {
+    let given_up = || {
+        let log = projected();
+        let mut rig = Rig::active(&log);
+        command(&log, "BLACKLIST 192.0.2.1");
+        rig.pass(seconds(6));
+        rig.set_outage(Outage::Down);
+        rig.pass(seconds(75));
+        assert_eq!(rig.role(), Role::Standby, "it gave up its role");
+        rig.set_outage(Outage::Up);
+        (log, rig)
+    };
+    let (_, mut rig) = given_up();
+    rig.pass(TAKEOVER_AFTER - seconds(3));
+    assert_eq!(rig.role(), Role::Active);
+
+    let (log, mut rig) = given_up();
+    let others = Watermark { projector: "another".to_owned(), released: false, ..last_watermark(&log) };
+    write_watermark(&log, &others);
+    rig.pass(TAKEOVER_AFTER - seconds(3));
+    assert_eq!(rig.role(), Role::Standby);
 }
 
 #[test]

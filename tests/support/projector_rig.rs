@@ -276,7 +276,7 @@ impl Rig {
         match self.fate {
             Fate::Done | Fate::Slow => self.writer.commit(writes),
             Fate::DoneUnknown => self.writer.commit(writes).and(unknown),
-            Fate::OpenUnknown => self.writer.write_and_die(writes).and(unknown),
+            Fate::OpenUnknown => self.writer.write_open(writes).and(unknown),
         }
     }
 

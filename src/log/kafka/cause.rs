@@ -156,6 +156,11 @@ fn sentence(code: Code, text: &str, topic: &str, right: &str, settings: &KafkaSe
         Code::AutoOffsetReset | Code::OffsetOutOfRange => {
             format!("the topic {topic} does not reach to where we are")
         }
+        // It is never passed over: what stands behind it would be folded without it.
+        Code::BadMessage | Code::InvalidMessage | Code::BadCompression => format!(
+            "a record of the topic {topic} is damaged on the broker's disk ({text}): restore that file from another \
+             replica or a backup; nothing behind it is read until then"
+        ),
         code if is_outage(code) => format!(
             "no answer from Kafka at {}: {text}; is it running, and is bootstrap_servers in [log] right?",
             settings.bootstrap_servers

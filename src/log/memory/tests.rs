@@ -38,7 +38,7 @@ fn a_new_writer_fences_the_old_one_and_aborts_what_it_left() {
     let (mut old, mut new) = (log.table_writer(now), log.table_writer(now));
     old.fence().expect("the log is up");
     old.commit(vec![write("k", Some("1"))]).expect("it is the newest");
-    old.write_and_die(vec![write("k", Some("2"))]).expect("it is the newest");
+    old.write_open(vec![write("k", Some("2"))]).expect("it is the newest");
     new.fence().expect("the log is up");
     assert_eq!(old.commit(vec![write("k", Some("3"))]), Err(WriteError::Fenced));
     new.commit(vec![write("k", Some("4"))]).expect("it is the newest");
@@ -96,4 +96,20 @@ fn retention_and_truncation_move_the_ends() {
     assert_eq!(log.read(Topic::Commands, Position::new(2)).expect("it is there").records.len(), 2);
     assert!(log.read(Topic::Commands, Position::new(5)).is_err());
     assert_eq!(log.answer(Question::RecordAt(Offset::new(1))), Answer::RecordAt(Offset::new(1), None));
+}
+
+#[test]
+fn what_is_decided_is_not_seen_before_its_mark_and_no_fence_undoes_it() {
+    let log = MemoryLog::default();
+    let (mut old, mut new) = (log.table_writer(now), log.table_writer(now));
+    old.fence().expect("the log is up");
+    let decided = old.write_open(vec![write("k", Some("1"))]).expect("it is the newest");
+    old.decide(decided).expect("it is the newest");
+    let open = old.write_open(vec![write("k", Some("2"))]).expect("it is the newest");
+    assert!(values(&log, Topic::Table).is_empty());
+    new.fence().expect("the log is up");
+    assert_eq!(values(&log, Topic::Table), ["1"]);
+    assert_eq!(old.decide(open), Err(WriteError::Fenced));
+    log.end(decided, Topic::Table, Ending::Abort);
+    assert_eq!(values(&log, Topic::Table), ["1"], "it has ended already");
 }

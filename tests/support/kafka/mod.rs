@@ -57,6 +57,7 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 pub struct BrokerOptions {
     properties: Vec<(String, String)>,
     users: Vec<(String, String)>,
+    advertised: Option<u16>,
 }
 
 impl BrokerOptions {
@@ -70,6 +71,13 @@ impl BrokerOptions {
     /// and a user may do what an ACL allows. `admin` may do everything.
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.users.push((name.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// Tells clients to connect to this port of loopback, where somebody else must listen, and lead them on to
+    /// [`Broker::bootstrap`].
+    pub fn advertise(mut self, port: u16) -> Self {
+        self.advertised = Some(port);
         self
     }
 
@@ -103,6 +111,9 @@ impl BrokerOptions {
                  super.users=User:ANONYMOUS;User:admin\n\
                  allow.everyone.if.no.acl.found=false\n"
             );
+        }
+        if let Some(port) = self.advertised {
+            text += &format!("advertised.listeners=CLIENTS://127.0.0.1:{port},INNER://127.0.0.1:{inner}\n");
         }
         self.properties.iter().for_each(|(name, value)| text += &format!("{name}={value}\n"));
         text
@@ -162,8 +173,8 @@ impl Broker {
         format!("127.0.0.1:{}", self.ports.clients)
     }
 
-    /// Where everybody may do everything, in a secured broker too.
-    fn inner_bootstrap(&self) -> String {
+    /// Where everybody may do everything, in a secured broker too, and whatever is advertised to clients.
+    pub fn inner_bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.ports.inner)
     }
 
