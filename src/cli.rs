@@ -3,20 +3,21 @@
 //! ```text
 //!   arguments ─► clap ─► verb ─► Target: which sidecar? ─► HTTP ─► Output ─► exit code
 //!                          ├─► serve, project: the sidecar, the projector itself
-//!                          └─► topics: Kafka
+//!                          └─► topics, table, replay: Kafka
 //! ```
 //!
-//! `serve` and `project` run in this process, and `topics` talks to Kafka itself. Every other verb is a client
-//! of a service that runs: it opens no log and folds nothing, so that what it prints is what that service says.
+//! `serve` and `project` run in this process; `topics`, `table` and, on Kafka, [`replay`] talk to Kafka
+//! itself. Every other verb is a client of a service that runs: it opens no log and folds nothing, so that
+//! what it prints is what that service says. (`replay` opens the file of an embedded log where no service runs.)
 //!
 //! What scripts rely on holds for all verbs: results go to standard output and everything else to standard
 //! error, a failure ends with one line that says why, and the exit code is one of [`Exit`]. Nothing is ever
 //! asked interactively, and progress is drawn on terminals only.
 //!
-//! Each verb has a file: [`serve`], [`project`], `topics`, [`check`], [`edit`] (blacklist and whitelist),
-//! [`import`], [`export`], [`status`]. They share [`connect`] (finding the sidecar), [`write`](mod@write)
-//! (sending commands), [`list`] (reading files), [`output`] and [`failure`]; [`process`] is what those share
-//! that are no clients.
+//! Each verb has a file: [`serve`], [`project`], `topics`, `table`, [`replay`], [`check`], [`edit`] (blacklist
+//! and whitelist), [`import`], [`export`], [`status`]. They share [`connect`] (finding the sidecar),
+//! [`write`](mod@write) (sending commands), [`list`] (reading files), [`output`] and [`failure`]; [`process`]
+//! is what those share that are no clients, and `reading` what those share that read a whole log.
 
 pub mod check;
 pub mod connect;
@@ -28,8 +29,12 @@ pub mod list;
 pub mod output;
 pub mod process;
 pub mod project;
+mod reading;
+pub mod replay;
 pub mod serve;
 pub mod status;
+#[cfg(feature = "kafka")]
+pub mod table;
 #[cfg(feature = "kafka")]
 pub mod topics;
 pub mod write;
@@ -47,16 +52,19 @@ use self::failure::{Exit, Failure};
 use self::import::ImportArgs;
 use self::output::note;
 use self::project::ProjectArgs;
+use self::replay::ReplayArgs;
 use self::serve::ServeArgs;
 use self::status::StatusArgs;
+#[cfg(feature = "kafka")]
+use self::table::TableArgs;
 #[cfg(feature = "kafka")]
 use self::topics::TopicsArgs;
 use crate::config::Environment;
 
 /// What stands below the help of every verb.
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 at least one address is blacklisted (check); 2 wrong usage or bad input;
-3 the service can't be reached or can't answer now; 4 refused";
+Exit codes: 0 done; 1 the answer is no: an address is blacklisted (check), something is wrong (topics check,
+table verify); 2 wrong usage or bad input; 3 the service can't be reached or can't answer now; 4 refused";
 
 /// Answers one question for the processes on its host: is this address blacklisted?
 #[derive(Debug, Parser)]
@@ -99,6 +107,14 @@ enum Verb {
     #[cfg(feature = "kafka")]
     #[command(after_help = "Example: portcullis topics create --config portcullis.toml")]
     Topics(TopicsArgs),
+    /// Compare the table of Kafka with the commands, or write it anew
+    #[cfg(feature = "kafka")]
+    #[command(after_help = "Example: portcullis table verify --config portcullis.toml")]
+    Table(TableArgs),
+    /// Fold the log anew, up to a position or a time, and print what that comes to
+    #[command(after_help = "Examples: portcullis replay\n          \
+                            portcullis replay --until 2026-12-01T00:00:00Z --json")]
+    Replay(ReplayArgs),
 }
 
 /// Does what the arguments say and tells how it ended. The first argument is the program's own name.
@@ -135,6 +151,9 @@ fn obey(verb: &Verb, target: &Target) -> Result<Exit, Failure> {
         Verb::Import(args) => import::run(args, target),
         #[cfg(feature = "kafka")]
         Verb::Topics(args) => topics::run(args, target),
+        #[cfg(feature = "kafka")]
+        Verb::Table(args) => table::run(args, target),
+        Verb::Replay(args) => replay::run(args, target),
     }
 }
 

@@ -450,9 +450,8 @@ impl Follower {
                 // pass: only a restart, by somebody who knows, may do that.
                 let from_table = self.settings.source == Source::Table;
                 wait = from_table.then(|| BOOTSTRAP_WAIT_MAX.div_f64(2.0) + self.backoff.wait());
-                format!(
-                    "{reason}; what is served stays; if the log was replaced on purpose, restart the sidecar"
-                )
+                let way = if from_table { "run `portcullis table rebuild`" } else { "restart the sidecar" };
+                format!("{reason}; what is served stays; if the log was replaced on purpose, {way}")
             }
         });
         self.stage = Stage::Waiting(wait.map(|wait| clocks.now + wait));

@@ -28,9 +28,9 @@
 //!
 //! Where things are: [`settings`] says where to listen, `listen` binds, `worker` has the threads,
 //! `connection` and [`pace`] serve one connection within its limits, `route` finds who answers, [`guard`]
-//! who may ask; `sidecar`, with `lookup`, `batch`, `health`, `admin` and `ranges`, and `projector` answer;
-//! `answer`, `verdict` and [`codes`] are what answers are made of. [`handler`] is a worker without sockets,
-//! for benches and tests. [`client`] is the other side, for the command line.
+//! who may ask; `sidecar`, with `lookup`, `batch`, `health`, `admin`, `ranges` and `replay`, and `projector`
+//! answer; `answer`, `verdict` and [`codes`] are what answers are made of. [`handler`] is a worker without
+//! sockets, for benches and tests. [`client`] is the other side, for the command line.
 
 mod admin;
 mod answer;
@@ -47,6 +47,7 @@ mod lookup;
 pub mod pace;
 mod projector;
 mod ranges;
+mod replay;
 pub mod request;
 mod route;
 pub mod settings;
@@ -69,11 +70,12 @@ pub use self::batch::{ADMIN_BATCH_ADDRESSES_MAX, LOOKUP_BATCH_ADDRESSES_MAX, LOO
 use self::guard::{Hosts, Token};
 use self::listen::{Listener, Rights};
 pub use self::ranges::EXPORT_MAX;
+pub use self::replay::{REPLAY_MAX, summary};
 pub use self::route::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 use self::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 pub use self::worker::{ADMIN_CONNECTIONS_MAX, LOOKUP_CONNECTIONS_MAX};
 use self::worker::{Acceptor, Idle, Worker};
-use crate::log::CommandSink;
+use crate::log::{CommandSink, Log};
 use crate::priority::give_way;
 use crate::record::Position;
 use crate::served::Served;
@@ -82,7 +84,7 @@ use crate::status::Status;
 
 /// The socket that the admin listener has in any case, so that the command line needs neither port nor token.
 pub const ADMIN_SOCKET: &str = "admin.sock";
-/// The most threads that one worker keeps for what takes long: previews and exports. More of it waits.
+/// The most threads that one worker keeps for what takes long: previews, exports, a replay. More of it waits.
 pub const BLOCKING_THREADS_MAX: usize = 4;
 
 /// What requests to a sidecar are answered from; shared by all listeners.
@@ -98,6 +100,8 @@ pub struct App {
     pub served: Arc<Served>,
     /// Takes commands.
     pub sink: Arc<dyn CommandSink>,
+    /// Where the commands are read from, beside the follower.
+    pub log: Arc<dyn Log>,
     /// The position of the newest published snapshot, for writers that wait until lookups know their
     /// commands.
     pub published: watch::Receiver<Position>,

@@ -8,7 +8,8 @@
 //! 3. What lookups see: [`snapshot`], and what a sidecar says of itself: [`status`]. [`served`] is the view that
 //!    is being served, shared.
 //! 4. Where commands come from: [`log`]. How a view is brought to a log's end and kept there: [`backoff`],
-//!    [`unanswered`], [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`].
+//!    [`unanswered`], [`check`], [`ends`], [`topic_settings`], [`feed`], [`follower`], [`projector`]. What a
+//!    log says, and whether its table holds that: [`replay`](mod@replay), [`verify`](mod@verify).
 //! 5. How it is asked and run: [`priority`], [`http`], [`config`], [`service`], [`cli`].
 //!
 //! An in-process lookup:
@@ -51,6 +52,7 @@ pub mod log;
 pub mod priority;
 pub mod projector;
 pub mod record;
+pub mod replay;
 pub mod served;
 pub mod service;
 pub mod snapshot;
@@ -58,4 +60,5 @@ pub mod status;
 pub mod table;
 pub mod topic_settings;
 pub mod unanswered;
+pub mod verify;
 pub mod view;

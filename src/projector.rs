@@ -19,6 +19,9 @@
 //! to Stopped          told to stop, from anywhere and for good
 //! ```
 //!
+//! One that is to [rebuild](Projector::rebuilding) the table claims the role at once, and stops when it is
+//! done.
+//!
 //! The order of a takeover is what makes one writer of many projectors. First the fence: from then on nothing
 //! that an earlier one still has to say can be committed. Then a sign of life of our own, and then the table
 //! up to it: what was committed before the fence lies before it, so the table that was read is the last word.
@@ -36,6 +39,7 @@ mod folding;
 mod halt;
 mod loading;
 mod patience;
+mod rebuild;
 mod standby;
 mod status;
 mod tail;
@@ -49,6 +53,8 @@ use self::folding::{Folding, Next};
 use self::halt::{Halt, identity_of};
 use self::loading::Loading;
 use self::patience::{Overdue, Patience};
+use self::rebuild::Purpose;
+pub use self::rebuild::Rebuild;
 use self::standby::Standby;
 pub use self::status::{Reason, Role, Status};
 use self::tail::Tail;
@@ -212,6 +218,7 @@ pub enum Effect {
 /// ```
 #[derive(Debug)]
 pub struct Projector {
+    purpose: Purpose,
     settings: Settings,
     status: Status,
     stage: Stage,
@@ -274,6 +281,7 @@ impl Projector {
     pub fn new(settings: Settings, now: Instant) -> Self {
         let seed = settings.seed;
         Self {
+            purpose: Purpose::Keep,
             settings,
             status: Status::default(),
             stage: Stage::Waiting(now),
@@ -347,7 +355,7 @@ impl Projector {
             return self.lost(WriteError::Unknown("the producer gave no answer".to_owned()), clocks);
         }
         match &mut self.stage {
-            Stage::Waiting(until) if *until <= clocks.now => self.stand_by(clocks),
+            Stage::Waiting(until) if *until <= clocks.now => self.begin(clocks),
             Stage::Claiming(Some(at)) if *at <= clocks.now => self.fence(clocks),
             Stage::Standby(standby) if standby.is_stuck(clocks.now) => self.stand_by(clocks),
             Stage::Loading(loading) if loading.is_retry_due(clocks.now) => self.read_anew(clocks),

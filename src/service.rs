@@ -27,10 +27,12 @@
 mod data;
 mod followed;
 mod following;
+mod idle;
 mod opening;
 mod port;
 mod project;
 mod projecting;
+mod rebuild;
 mod undecodable;
 
 use std::io;
@@ -45,7 +47,9 @@ use tracing::{info, warn};
 
 pub use self::followed::FollowedLog;
 use self::followed::Prepared;
+pub use self::idle::IdleLog;
 pub use self::project::{STOP_MAX, project};
+pub use self::rebuild::{RebuildError, Rebuilt, rebuild};
 use crate::config::Config;
 use crate::http::guard::Token;
 use crate::http::settings::Listen;

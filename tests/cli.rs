@@ -38,7 +38,7 @@ fn without_a_verb_there_is_help() {
 #[test]
 fn wrong_usage_ends_with_2_names_the_fault_and_sends_nothing() {
     let service = Service::tcp([]);
-    let cases: [(&[&str], &str); 24] = [
+    let cases: [(&[&str], &str); 26] = [
         (&["chekc"], "chekc"),
         (&["check"], "ADDRESS"),
         (&["check", "203.0.113.7", "203.0.113.07"], "did you mean 203.0.113.7?"),
@@ -63,6 +63,8 @@ fn wrong_usage_ends_with_2_names_the_fault_and_sends_nothing() {
         (&["serve"], "serve takes no --url"),
         (&["project"], "project takes no --url"),
         (&["project", "--skip-offset", "-1"], "-1"),
+        (&["replay", "--until", "soon"], "write a position like 814, or a time like 2026-12-01T00:00:00Z"),
+        (&["replay", "--until", "-1"], "-1"),
     ];
     for (args, fault) in cases {
         let output = run_at(&service, args);
@@ -103,6 +105,30 @@ fn project_needs_a_log_with_a_table() {
     }
     let help = run(&["project", "--help"]);
     assert!(!stdout(&help).contains("--url") && !stdout(&help).contains("--data"), "{}", stdout(&help));
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn the_verbs_of_the_table_need_kafka_and_take_no_service() {
+    let folder = folder();
+    let log = "[log]\nkind = \"kafka\"\nbootstrap_servers = \"127.0.0.1:1\"\ncommands_topic = \"c\"\n";
+    let config = file(&folder, log);
+    let cases: [(&[&str], &str); 6] = [
+        (&["table", "verify"], "kind = \"kafka\" in [log]"),
+        (&["table", "rebuild"], "kind = \"kafka\" in [log]"),
+        (&["table", "verify", "--config", &config], "table_topic in [log]"),
+        (&["table", "rebuild", "--config", &config], "table_topic in [log]"),
+        (&["table", "verify", "--data", "/nowhere"], "takes no --url and no --data"),
+        (&["replay", "--config", &config, "--url", "unix:/nowhere.sock"], "name one of them"),
+    ];
+    for (args, told) in cases {
+        let output = run(args);
+        let said = stderr(&output);
+        assert!(code(&output) == 2 && said.contains(told) && said.lines().count() == 1, "{args:?}: {said}");
+    }
+    // Nothing listens there.
+    let output = run(&["replay", "--config", &config]);
+    assert!(code(&output) == 3 && stderr(&output).contains("no answer from Kafka"), "{}", stderr(&output));
 }
 
 #[test]

@@ -367,7 +367,7 @@ fn in_alarm_a_table_that_was_only_begun_frees_nothing() {
     rig.seconds(300);
     assert_eq!((rig.detail().position, rig.detail().rows), before);
     assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
-    assert!(rig.detail().message.as_deref().is_some_and(|text| text.contains("restart the sidecar")));
+    assert!(rig.detail().message.as_deref().is_some_and(|text| text.contains("portcullis table rebuild")));
     // Once it holds what is in the new log, it is the operator's word.
     project(&log, Position::new(1));
     rig.seconds(200);

@@ -27,5 +27,7 @@ mod limits;
 mod projector;
 #[path = "http/ranges.rs"]
 mod ranges;
+#[path = "http/replay.rs"]
+mod replay;
 #[path = "http/rights.rs"]
 mod rights;

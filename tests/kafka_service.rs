@@ -15,6 +15,8 @@ mod rights;
 #[path = "kafka_service/roles.rs"]
 mod roles;
 mod support;
+#[path = "kafka_service/table.rs"]
+mod table;
 #[path = "kafka_service/topics.rs"]
 mod topics;
 

@@ -4,6 +4,8 @@
 mod histories;
 #[path = "projector/readers.rs"]
 mod readers;
+#[path = "projector/rebuild.rs"]
+mod rebuild;
 #[path = "projector/roles.rs"]
 mod roles;
 mod support;

@@ -6,6 +6,8 @@
 mod output;
 #[path = "service/process.rs"]
 mod process;
+#[path = "service/replay.rs"]
+mod replay;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up: a file may use what stands before its own room, and its own room.
-const ROOMS: [&str; 25] = [
+const ROOMS: [&str; 27] = [
     "record",
     "address",
     "command",
@@ -26,6 +26,8 @@ const ROOMS: [&str; 25] = [
     "feed",
     "follower",
     "projector",
+    "replay",
+    "verify",
     "priority",
     "http",
     "config",

@@ -108,6 +108,11 @@ impl Target {
         text.parse().map(Some).map_err(|error| Failure::usage(format!("{TOKEN_FILE}: {error}")))
     }
 
+    /// Whether a service was named by its URL.
+    pub fn names_url(&self) -> bool {
+        self.args.url.is_some() || self.environment.text("PORTCULLIS_URL").is_some()
+    }
+
     /// Where to look, in order. A place that was named is the only one: whoever names a service does not
     /// want the commands in another.
     fn places(&self) -> Result<Vec<Endpoint>, Failure> {

@@ -14,7 +14,7 @@ use crate::http::client::Answer;
 pub enum Exit {
     /// Done; a duplicate is done, too.
     Done = 0,
-    /// The answer is "no": at least one address is blacklisted.
+    /// The answer is "no": at least one address is blacklisted, or something is not as it is to be.
     No = 1,
     /// Wrong usage or bad input.
     Usage = 2,

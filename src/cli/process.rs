@@ -14,6 +14,8 @@ use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::note;
 use crate::config::Config;
+#[cfg(feature = "kafka")]
+use crate::log::kafka::KafkaLog;
 use crate::service::ServeError;
 
 /// What is logged unless `RUST_LOG` says otherwise. What librdkafka says of its connections is told by our own
@@ -37,6 +39,41 @@ impl ConfigArgs {
     pub fn load(&self, target: &Target) -> Result<Config, Failure> {
         Config::load(self.config.as_deref(), &target.environment).map_err(Failure::usage)
     }
+
+    /// Whether a file was named.
+    pub const fn is_given(&self) -> bool {
+        self.config.is_some()
+    }
+}
+
+/// Refuses the flags that name a service, for a verb that talks to Kafka itself.
+///
+/// # Errors
+/// When one of them is there.
+#[cfg(feature = "kafka")]
+pub fn refuse_service(verb: &str, target: &Target) -> Result<(), Failure> {
+    if target.args.url.is_some() || target.args.data.is_some() {
+        return Err(Failure::usage(format!(
+            "{verb} takes no --url and no --data: it talks to Kafka itself, as --config says"
+        )));
+    }
+    Ok(())
+}
+
+/// The log on Kafka that the configuration names, for a verb that talks to it itself.
+///
+/// # Errors
+/// [`Exit::Usage`] when the configuration is wrong or names no Kafka.
+#[cfg(feature = "kafka")]
+pub fn kafka_log(verb: &str, args: &ConfigArgs, target: &Target) -> Result<KafkaLog, Failure> {
+    refuse_service(verb, target)?;
+    let settings = args.load(target)?.log.kafka().map_err(Failure::usage)?;
+    let settings = settings.ok_or_else(|| {
+        Failure::usage(format!(
+            "{verb} is for Kafka only: set kind = \"kafka\" in [log], and name the topics there"
+        ))
+    })?;
+    KafkaLog::new(settings).map_err(Failure::usage)
 }
 
 /// How a process has ended.

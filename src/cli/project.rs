@@ -59,6 +59,6 @@ fn configuration(args: &ProjectArgs, target: &Target) -> Result<Config, Failure>
 }
 
 /// For clap.
-fn parse_offset(text: &str) -> Result<Offset, String> {
+pub(super) fn parse_offset(text: &str) -> Result<Offset, String> {
     text.parse().map(Offset::new).map_err(|_| "an offset is a whole number from 0".to_owned())
 }

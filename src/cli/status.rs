@@ -290,7 +290,7 @@ fn table(seen: &Seen) -> Vec<String> {
 }
 
 /// A small JSON value without its punctuation.
-fn words(value: &Value) -> String {
+pub(super) fn words(value: &Value) -> String {
     match value {
         Value::String(word) => word.clone(),
         Value::Object(fields) => {

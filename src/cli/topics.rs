@@ -9,11 +9,12 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use self::genesis::{When, begin, is_empty, read};
+use self::genesis::{When, begin, is_empty};
 use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output, note};
-use crate::cli::process::ConfigArgs;
+use crate::cli::process::{ConfigArgs, kafka_log};
+use crate::cli::table::read;
 use crate::log::Identity;
 use crate::log::kafka::KafkaLog;
 use crate::log::kafka::topics::{Created, Finding, Severity};
@@ -53,24 +54,9 @@ struct TopicsFlags {
 /// be asked, or does not let us.
 pub fn run(args: &TopicsArgs, target: &Target) -> Result<Exit, Failure> {
     match &args.verb {
-        TopicsVerb::Create(flags) => create(&open(flags, target)?, flags.json.into()),
-        TopicsVerb::Check(flags) => check(&open(flags, target)?, flags.json.into()),
+        TopicsVerb::Create(flags) => create(&kafka_log("topics", &flags.config, target)?, flags.json.into()),
+        TopicsVerb::Check(flags) => check(&kafka_log("topics", &flags.config, target)?, flags.json.into()),
     }
-}
-
-/// The log that the configuration names.
-fn open(flags: &TopicsFlags, target: &Target) -> Result<KafkaLog, Failure> {
-    if target.args.url.is_some() || target.args.data.is_some() {
-        return Err(Failure::usage(
-            "topics takes no --url and no --data: it talks to Kafka itself, as --config says",
-        ));
-    }
-    let config = flags.config.load(target)?;
-    let settings = config.log.kafka().map_err(Failure::usage)?;
-    let settings = settings.ok_or_else(|| {
-        Failure::usage(r#"there are topics on Kafka only: set kind = "kafka" in [log], and name them there"#)
-    })?;
-    KafkaLog::new(settings).map_err(Failure::usage)
 }
 
 fn create(log: &KafkaLog, format: Format) -> Result<Exit, Failure> {
@@ -135,7 +121,7 @@ fn check(log: &KafkaLog, format: Format) -> Result<Exit, Failure> {
 /// What is wrong with the table itself: that it was never begun, or belongs to another log.
 fn check_table(log: &KafkaLog, name: &str) -> Result<Option<Finding>, String> {
     let table = read(log)?;
-    let new_topic = "set a new table_topic in [log], and run `portcullis topics create`";
+    let anew = "portcullis table rebuild";
     let finding = |found: String, wanted: String, why, mend: &str| Finding {
         severity: Severity::Refused,
         topic: name.to_owned(),
@@ -149,11 +135,11 @@ fn check_table(log: &KafkaLog, name: &str) -> Result<Option<Finding>, String> {
         Some(Ok(watermark)) => watermark,
         Some(Err(error)) => {
             let why = "this release must not build on it";
-            return Ok(Some(finding(error.to_string(), "one of this release".to_owned(), why, new_topic)));
+            return Ok(Some(finding(error.to_string(), "one of this release".to_owned(), why, anew)));
         }
         None => {
             let why = "nobody can tell an empty blacklist from a table that was lost";
-            let mend = if is_empty(&table) { "portcullis topics create" } else { new_topic };
+            let mend = if is_empty(&table) { "portcullis topics create" } else { anew };
             return Ok(Some(finding("none".to_owned(), "one".to_owned(), why, mend)));
         }
     };
@@ -163,10 +149,10 @@ fn check_table(log: &KafkaLog, name: &str) -> Result<Option<Finding>, String> {
     let there = format!("{commands_topic} of {cluster_id}");
     let why = "the table was made from another log, or from one that was replaced";
     Ok(if made_from != there {
-        Some(finding(made_from, there, why, new_topic))
+        Some(finding(made_from, there, why, anew))
     } else if watermark.position > end {
         let found = format!("position {}", watermark.position);
-        Some(finding(found, format!("at most {end}, where the commands end"), why, new_topic))
+        Some(finding(found, format!("at most {end}, where the commands end"), why, anew))
     } else {
         None
     })

@@ -60,12 +60,14 @@ error_codes! {
     BODY_INVALID = "body_invalid", BAD_REQUEST, "The body is not what the path takes.";
     PARAMETER_UNKNOWN = "parameter_unknown", BAD_REQUEST, "The path has no such parameter.";
     PARAMETER_INVALID = "parameter_invalid", BAD_REQUEST, "A parameter is missing, doubled or has a wrong value.";
+    BEYOND_LOG = "beyond_log", BAD_REQUEST, "A position lies beyond the end of the log.";
     HOST_INVALID = "host_invalid", BAD_REQUEST, "There is not exactly one `Host`.";
     TOKEN_INVALID = "token_invalid", UNAUTHORIZED, "Writing over TCP takes the token, and it is missing or another one.";
     ORIGIN_REFUSED = "origin_refused", FORBIDDEN, "A write comes from a web page: it has an `Origin`.";
     NOT_FOUND = "not_found", NOT_FOUND, "This listener has no such path.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take the method; `Allow` names those it takes.";
     BODY_TIMEOUT = "body_timeout", REQUEST_TIMEOUT, "The body did not come in time.";
+    BEFORE_LOG = "before_log", GONE, "A position or time lies before the first command that the log holds.";
     BODY_TOO_LONG = "body_too_long", PAYLOAD_TOO_LARGE, "The body is above 4 MiB, or above 256 KiB on a lookup listener.";
     BATCH_TOO_LONG = "batch_too_long", PAYLOAD_TOO_LARGE, "A batch has more addresses than the listener takes.";
     GROUP_TOO_LONG = "group_too_long", PAYLOAD_TOO_LARGE, "A group has more than 1,000 commands.";
@@ -73,6 +75,7 @@ error_codes! {
     HOST_FOREIGN = "host_foreign", MISDIRECTED_REQUEST, "`Host`, or the authority of the target, is not ours.";
     TOO_BROAD = "too_broad", UNPROCESSABLE_ENTITY, "A command is too broad without force.";
     EXPIRED = "expired", UNPROCESSABLE_ENTITY, "A ban is over already.";
+    FUTURE_COMMAND = "future_command", UNPROCESSABLE_ENTITY, "A command of a later release stands in the way of a replay.";
     EXPORT_BUSY = "export_busy", TOO_MANY_REQUESTS, "Another export is running.";
     HEADERS_TOO_LARGE = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The header is above 16 KiB or 32 fields.";
     NOT_READY = "not_ready", SERVICE_UNAVAILABLE, "There is no snapshot yet; of a projector: it has not looked at the table yet.";
@@ -80,8 +83,8 @@ error_codes! {
     DEGRADED = "degraded", SERVICE_UNAVAILABLE, "`/readyz?strict`: it does its work, and not all is as it should be.";
     ALARM = "alarm", SERVICE_UNAVAILABLE, "`/readyz?strict`, or a command: the sidecar serves what it has, and must not follow its log.";
     STOPPED = "stopped", SERVICE_UNAVAILABLE, "A projector writes nothing; `/v1/status` says why.";
-    BUSY = "busy", SERVICE_UNAVAILABLE, "Too many bodies are being read at once: repeat it.";
-    LOG_UNAVAILABLE = "log_unavailable", SERVICE_UNAVAILABLE, "The log took nothing: repeat later.";
+    BUSY = "busy", SERVICE_UNAVAILABLE, "Too many bodies are being read at once, or another replay is running or took over 30 s: repeat it.";
+    LOG_UNAVAILABLE = "log_unavailable", SERVICE_UNAVAILABLE, "The log took nothing, or can't be read: repeat later.";
     OUTCOME_UNKNOWN = "outcome_unknown", GATEWAY_TIMEOUT, "The log may have taken all, some or nothing: repeat with the same ids.";
 }
 

@@ -14,10 +14,11 @@ use super::answer::{AGE_MS, Answer, POSITION, Problem};
 use super::guard::Peer;
 use super::lookup::Checked;
 use super::ranges::Exports;
+use super::replay::ReplayPlace;
 use super::request::{Bodies, Incoming};
 use super::verdict::{Stamp, VerdictAnswers, wanted_form};
 use super::worker::Drain;
-use super::{App, Kind, admin, batch, health, lookup, ranges};
+use super::{App, Kind, admin, batch, health, lookup, ranges, replay};
 use crate::snapshot::{Reader, Snapshot};
 
 /// What a worker of a sidecar answers from. It never leaves its thread, so that plain cells are enough.
@@ -25,6 +26,7 @@ pub(super) struct Sidecar {
     pub(super) app: Arc<App>,
     pub(super) kind: Kind,
     pub(super) exports: Exports,
+    pub(super) replaying: ReplayPlace,
     pub(super) drain: Drain,
     pub(super) bodies: Bodies,
     /// There is one admin worker, so that it knows all that was acknowledged.
@@ -43,6 +45,7 @@ enum Route<'a> {
     Status,
     Commands,
     Ranges,
+    Replay,
 }
 
 /// What comes of a request.
@@ -57,6 +60,7 @@ pub(super) enum Waiting {
     Batch,
     Commands,
     Ranges,
+    Replay,
 }
 
 impl<'a> Route<'a> {
@@ -76,6 +80,7 @@ impl<'a> Route<'a> {
             // A lookup listener does not know these: it may be open to more clients than the admin one.
             ("/v1/commands", Kind::Admin) => Some(Self::Commands),
             ("/v1/ranges", Kind::Admin) => Some(Self::Ranges),
+            ("/v1/replay", Kind::Admin) => Some(Self::Replay),
             _ => None,
         }
     }
@@ -86,6 +91,8 @@ impl<'a> Route<'a> {
         match self {
             Self::Check => (&[Method::GET, Method::HEAD, Method::POST], "GET, HEAD, POST"),
             Self::Commands => (&[Method::POST], "POST"),
+            // Its header alone would cost as much.
+            Self::Replay => (&[Method::GET], "GET"),
             _ => (&[Method::GET, Method::HEAD], "GET, HEAD"),
         }
     }
@@ -96,7 +103,8 @@ impl Sidecar {
         let reader = RefCell::new(app.readers.reader());
         let (exports, bodies, acknowledged) = (Exports::new(), Bodies::default(), RefCell::default());
         let verdicts = RefCell::new(VerdictAnswers::new());
-        Self { app, kind, exports, drain, bodies, acknowledged, reader, verdicts }
+        let replaying = ReplayPlace::new();
+        Self { app, kind, exports, replaying, drain, bodies, acknowledged, reader, verdicts }
     }
 
     /// Looks at the newest snapshot, briefly: the closure can't await.
@@ -129,6 +137,7 @@ impl Sidecar {
             Route::Status => health::status(self, head)?,
             Route::Commands => return Ok(Routed::Waits(Waiting::Commands)),
             Route::Ranges => return Ok(Routed::Waits(Waiting::Ranges)),
+            Route::Replay => return Ok(Routed::Waits(Waiting::Replay)),
         };
         Ok(Routed::Answered(self.stamped(answer, now)))
     }
@@ -152,6 +161,7 @@ impl Sidecar {
             Waiting::Batch => batch::check_batch(self, head, body).await,
             Waiting::Commands => admin::commands(self, head, body, peer).await,
             Waiting::Ranges => ranges::ranges(self, head).await,
+            Waiting::Replay => replay::replay(self, head).await,
         }
     }
 

@@ -12,7 +12,7 @@ use super::{TRANSACTION_COMMANDS_MAX, TRANSACTION_ROWS_MAX};
 use crate::blacklist::Changes;
 use crate::log::TableWrite;
 use crate::record::Position;
-use crate::table::{Row, RowChange, Table};
+use crate::table::{Anchor, Row, RowChange, Table};
 use crate::view::View;
 
 /// What commands changed since the last transaction: of each key its last write.
@@ -42,6 +42,12 @@ impl Batch {
     /// Notes that the position moved, with rows or without.
     pub(super) fn touch(&mut self, now: Instant) {
         self.since.get_or_insert(now);
+    }
+
+    /// How many keys will be written, and how many taken away.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let put = self.rows.values().flatten().count();
+        (put, self.rows.len() - put + self.raw_keys.len())
     }
 
     /// Whether there is nothing to commit.
@@ -82,23 +88,55 @@ impl Batch {
     }
 }
 
-/// A table that contradicts its watermark, until the commands are folded as far as it says.
+/// A table that is to be written anew, until the commands are folded far enough for that: as far as its
+/// watermark says, or, if nothing in it is believed, to the end of the log.
 ///
 /// The repair is one transaction, whatever its size: a reader must never see half of it under a watermark.
 #[derive(Debug)]
 pub(super) struct Repair {
     table: Table,
-    reach: Position,
+    /// None until the end of the log is known.
+    reach: Option<Position>,
+    /// Position and anchor of the table, if it is to be of the log that is there.
+    place: Option<(Position, Option<Anchor>)>,
 }
 
 impl Repair {
-    pub(super) const fn new(table: Table, reach: Position) -> Self {
-        Self { table, reach }
+    /// A repair of what the watermark says: the view must get as far as the table claims to be, because that
+    /// is what readers were promised.
+    pub(super) const fn to(table: Table, position: Position, anchor: Option<Anchor>) -> Self {
+        Self { table, reach: Some(position), place: Some((position, anchor)) }
     }
 
-    /// Whether the view has got as far as the table claims to be: what readers were promised.
+    /// A repair up to the end of the log, which is asked for behind the fence: no earlier writer has got
+    /// further in it.
+    pub(super) const fn to_end(table: Table, place: Option<(Position, Option<Anchor>)>) -> Self {
+        Self { table, reach: None, place }
+    }
+
+    /// What the log must hold for the table to be of it; none if that does not matter.
+    pub(super) const fn place(&self) -> Option<(Position, Option<Anchor>)> {
+        self.place
+    }
+
+    /// From now on the table may be of another log.
+    pub(super) const fn forget_place(&mut self) {
+        self.place = None;
+    }
+
+    /// Notes where the log ends; only the first time counts, for a log may grow for ever.
+    pub(super) fn note_end(&mut self, end: Position) {
+        self.reach.get_or_insert(end);
+    }
+
+    /// How far the view must get, as far as that is known.
+    pub(super) const fn reach(&self) -> Option<Position> {
+        self.reach
+    }
+
+    /// Whether the view has got far enough.
     pub(super) fn is_reached(&self, view: &View) -> bool {
-        view.position() >= self.reach
+        self.reach.is_some_and(|reach| view.position() >= reach)
     }
 
     /// What turns the table's rows into those of the view, keys that no row can have among it. Rows that

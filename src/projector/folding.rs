@@ -23,7 +23,7 @@ use crate::command::CommandError;
 use crate::ends::EndProof;
 use crate::log::{Answer, Identity, ReadEvent, Request, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
-use crate::table::{Table, Watermark};
+use crate::table::{Anchor, Table, Watermark};
 use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
 
 /// The view that the table is to hold, and what of it the table does not hold yet.
@@ -32,8 +32,12 @@ pub(super) struct Folding {
     view: View,
     identity: Identity,
     batch: Batch,
-    /// Set until the view has reached what a broken table claims to hold.
+    /// Set until the view has reached what a broken table claims to hold, or the end, for a rebuild.
     repair: Option<Box<Repair>>,
+    /// What follows once that is so: the end, for a rebuild.
+    after_repair: Option<Farewell>,
+    /// How many keys the repair writes and takes away.
+    repaired: (usize, usize),
     /// The next offset to read: before the view's position while ids are being recovered.
     next: Position,
     /// What is not folded yet: the rest of one delivery, once the batch is full.
@@ -56,6 +60,8 @@ pub(super) struct Folding {
 pub(super) enum Farewell {
     /// The end: we were told to stop.
     Stop,
+    /// The end: the table is written anew.
+    Rebuilt,
     /// A wait: the next command must not be folded.
     Halt(Halt),
 }
@@ -75,8 +81,7 @@ impl Folding {
     /// the table was made from.
     pub(super) fn continuing(view: View, identity: Identity) -> Self {
         let next = view.position().back(DUPLICATE_WINDOW);
-        let check = Check::new(view.position(), view.anchor(), next, Some(identity.clone()));
-        Self::new(view, identity, next, check)
+        Self::new(view, identity, next, None)
     }
 
     /// Begins anew with the first command, in order to repair a table that contradicts its watermark. The log
@@ -84,33 +89,64 @@ impl Folding {
     /// and must not be mended from this.
     pub(super) fn repairing(table: Table, watermark: &Watermark) -> Self {
         let view = View::new(watermark.skipped.clone());
-        let identity = identity_of(watermark);
-        let Watermark { position, anchor, .. } = *watermark;
-        let check = Check::new(position, anchor, Position::START, Some(identity.clone()));
-        let repair = Some(Box::new(Repair::new(table, position)));
-        Self { repair, ..Self::new(view, identity, Position::START, check) }
+        let repair = Repair::to(table, watermark.position, watermark.anchor);
+        Self::new(view, identity_of(watermark), Position::START, Some(repair))
     }
 
-    fn new(view: View, identity: Identity, next: Position, check: Check) -> Self {
-        Self {
+    /// Begins anew with the first command of the log with this name, in order to write the table anew. What
+    /// the table says is passed over in this log is passed over, because other readers do so.
+    pub(super) fn rebuilding(table: Table, identity: Identity) -> Self {
+        let ours = |it: &&Watermark| identity_of(it) == identity && !it.skipped.is_empty();
+        let believed = table.watermark().and_then(|watermark| watermark.as_ref().ok()).filter(ours);
+        let view = View::new(believed.map(|watermark| watermark.skipped.clone()).unwrap_or_default());
+        // Another log may have the same name: the anchor tells.
+        let place = believed.map(|watermark| (watermark.position, watermark.anchor));
+        let folding = Self::new(view, identity, Position::START, Some(Repair::to_end(table, place)));
+        Self { after_repair: Some(Farewell::Rebuilt), ..folding }
+    }
+
+    fn new(view: View, identity: Identity, next: Position, repair: Option<Repair>) -> Self {
+        let mut folding = Self {
             view,
             identity,
             batch: Batch::default(),
-            repair: None,
+            repair: repair.map(Box::new),
+            after_repair: None,
+            repaired: (0, 0),
             next,
             held: VecDeque::new(),
-            check: Some(check),
+            check: None,
             checked: None,
             seam: None,
             proof: EndProof::default(),
             proven: None,
             farewell: None,
-        }
+        };
+        folding.recheck();
+        folding
+    }
+
+    /// Position and anchor that the log must hold: what was folded last, or what the table claims to be made
+    /// from, for as long as it is being repaired.
+    fn place(&self) -> (Position, Option<Anchor>) {
+        let claimed = self.repair.as_ref().and_then(|repair| repair.place());
+        claimed.unwrap_or_else(|| (self.view.position(), self.view.anchor()))
     }
 
     /// Whether the view has not yet reached what a broken table claims to hold.
     pub(super) const fn is_repairing(&self) -> bool {
         self.repair.is_some()
+    }
+
+    /// How far a repair has got, and how far it must get; none if it is done or that is not known.
+    pub(super) fn repair_progress(&self) -> Option<(Position, Position)> {
+        let reach = self.repair.as_ref().and_then(|repair| repair.reach());
+        reach.map(|reach| (self.view.position().min(reach), reach))
+    }
+
+    /// How many keys the repair writes, and how many it takes away.
+    pub(super) const fn repaired(&self) -> (usize, usize) {
+        self.repaired
     }
 
     /// Whether the view is one to write: not before its ids are recovered, nor half repaired.
@@ -242,15 +278,20 @@ impl Folding {
     /// Stops before a command of the future: what stands before it is written and the role released. A repair
     /// that does not get as far as the table claims to be has nothing to write.
     fn stop_at(&mut self, future: &FutureCommand, now: Instant) -> Result<(), Halt> {
+        let (offset, rebuilds) = (future.offset, self.after_repair.is_some());
+        let verb = if rebuilds { "table rebuild" } else { "project" };
         let halt = Halt {
-            reason: Reason::FutureCommand(future.offset),
-            message: format!("{future}: upgrade portcullis, or `project --skip-offset {}`", future.offset),
+            reason: Reason::FutureCommand(offset),
+            message: format!("{future}: upgrade portcullis, or `{verb} --skip-offset {offset}`"),
         };
         let _news = self.reached(future.offset.position(), now);
         if self.is_repairing() {
             return Err(halt);
         }
-        self.part(Farewell::Halt(halt));
+        // A rebuild that has got far enough ends with what stands before it.
+        if self.farewell.is_none() {
+            self.part(Farewell::Halt(halt));
+        }
         Ok(())
     }
 
@@ -266,6 +307,8 @@ impl Folding {
         }
         if let Some(repair) = self.repair.take_if(|repair| repair.is_reached(&self.view)) {
             self.batch = repair.difference(&self.view, now);
+            self.repaired = self.batch.counts();
+            self.after_repair.take().into_iter().for_each(|farewell| self.part(farewell));
         }
         self.prove();
         news
@@ -278,7 +321,7 @@ impl Folding {
     pub(super) fn recheck(&mut self) {
         self.held.clear();
         self.proof.forget();
-        let (position, anchor) = (self.view.position(), self.view.anchor());
+        let (position, anchor) = self.place();
         self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
         self.seam = None;
     }
@@ -294,7 +337,7 @@ impl Folding {
     /// made anew, and goes on as if nothing had happened.
     pub(super) fn tick(&mut self, now: Instant) -> Vec<Request> {
         if self.check.is_none() && self.checked.is_some_and(|checked| now >= checked + CHECK_INTERVAL) {
-            let (position, anchor) = (self.view.position(), self.view.anchor());
+            let (position, anchor) = self.place();
             self.check = Some(Check::new(position, anchor, position, None));
         }
         self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default()
@@ -318,8 +361,14 @@ impl Folding {
     ) -> Result<Next, Trouble> {
         if let (Answer::Ends(Topic::Commands, ends), Some(asked)) = (answer, asked) {
             self.proof.answered(asked, *ends);
+            if let Some(repair) = &mut self.repair {
+                repair.note_end(ends.stable);
+            }
         }
-        let next = self.judge(answer, now)?;
+        let next = match self.judge(answer, now) {
+            Err(Trouble::AnotherLog(_)) if self.believes_too_much() => self.believe_nothing(now),
+            next => next?,
+        };
         self.prove();
         Ok(next)
     }
@@ -340,6 +389,19 @@ impl Folding {
                 }
             }
         })
+    }
+
+    /// Whether a rebuild passes over what the table named, and has read nothing yet.
+    fn believes_too_much(&self) -> bool {
+        self.after_repair.is_some() && self.checked.is_none() && !self.view.skipped().is_empty()
+    }
+
+    /// The table was made from another log, so that what was passed over there means nothing here.
+    fn believe_nothing(&mut self, now: Instant) -> Next {
+        self.view = View::default();
+        self.repair.iter_mut().for_each(|repair| repair.forget_place());
+        self.recheck();
+        Next::Ask(self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default())
     }
 
     /// Only a log that is known to be the one proves anything: another one may happen to be just as long.

@@ -15,11 +15,13 @@ pub(super) struct Halt {
 
 impl Halt {
     pub(super) fn of_table(error: &TableError) -> Self {
-        let reason = match error {
-            TableError::NoWatermark => Reason::NoWatermark,
-            _ => Reason::Watermark,
+        let (reason, way) = match error {
+            TableError::NoWatermark => {
+                (Reason::NoWatermark, "`portcullis table rebuild` brings back one that was lost")
+            }
+            _ => (Reason::Watermark, "`portcullis table rebuild` writes it anew by this release"),
         };
-        Self { reason, message: error.to_string() }
+        Self { reason, message: format!("{error}; {way}") }
     }
 }
 
@@ -29,8 +31,8 @@ impl From<Trouble> for Halt {
             Trouble::AnotherLog(reason) => Self {
                 reason: Reason::AnotherLog,
                 message: format!(
-                    "{reason}; if the log was replaced on purpose, set a new table_topic in [log], and run \
-                     `portcullis topics create`"
+                    "{reason}; if the log was replaced on purpose, `portcullis table rebuild` makes the table \
+                     from it"
                 ),
             },
             Trouble::Gap(message) | Trouble::Again(message) => Self { reason: Reason::Gap, message },

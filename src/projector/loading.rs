@@ -7,13 +7,13 @@
 //!
 //! A table that agrees with its watermark is folded on from. One that contradicts it is repaired, which only
 //! a projector does. One without a watermark, or with one of another version, is left alone: whoever wrote
-//! it may know more.
+//! it may know more. A rebuild goes on from none of them, and only wants to know what is there.
 
 use std::time::Instant;
 
 use super::folding::Folding;
 use super::{Halt, identity_of};
-use crate::log::ReadEvent;
+use crate::log::{Identity, ReadEvent};
 use crate::record::Record;
 use crate::table::{ALIVE_KEY, Table, Watermark};
 use crate::view::View;
@@ -29,14 +29,16 @@ pub(super) struct Loading {
     /// The value of our sign of life.
     alive: Vec<u8>,
     alive_seen: bool,
+    /// The log to rebuild the table from; none if the table is to be gone on from.
+    rebuild: Option<Identity>,
     /// When to read again, after the reader failed.
     retry: Option<Instant>,
 }
 
 impl Loading {
     /// A table of which nothing was read, by the projector whose sign of life is `alive`.
-    pub(super) fn new(alive: Vec<u8>) -> Self {
-        Self { table: Table::default(), alive, alive_seen: false, retry: None }
+    pub(super) fn new(alive: Vec<u8>, rebuild: Option<Identity>) -> Self {
+        Self { table: Table::default(), alive, alive_seen: false, rebuild, retry: None }
     }
 
     /// Notes that the reader failed, and when another one is to be tried.
@@ -63,7 +65,7 @@ impl Loading {
 
     /// Begins to read from the beginning again.
     pub(super) fn restart(&mut self) {
-        *self = Self::new(std::mem::take(&mut self.alive));
+        *self = Self::new(std::mem::take(&mut self.alive), self.rebuild.take());
     }
 
     fn note(&mut self, record: &Record) {
@@ -75,6 +77,9 @@ impl Loading {
     /// What the table comes to.
     fn finish(&mut self) -> Result<Folding, Halt> {
         let table = std::mem::take(&mut self.table);
+        if let Some(identity) = &self.rebuild {
+            return Ok(Folding::rebuilding(table, identity.clone()));
+        }
         match table.check() {
             Ok(watermark) => {
                 let Watermark { position, anchor, skipped, .. } = watermark.clone();

@@ -1,6 +1,6 @@
 //! What a projector says of itself.
 
-use super::Projector;
+use super::{Projector, Rebuild};
 use crate::record::{Offset, Position};
 use crate::status::Degraded;
 use crate::table::{Fingerprint, Watermark};
@@ -87,6 +87,8 @@ pub struct Status {
     pub rows: u64,
     /// Their fingerprint.
     pub fingerprint: Fingerprint,
+    /// How its rebuild gets on; none of a projector that keeps the table.
+    pub rebuild: Option<Rebuild>,
     /// Why it does not work as it should.
     pub degraded: Option<Degraded>,
     /// The newest difficulty in one sentence, for people; none when all is well.
@@ -97,6 +99,7 @@ impl Projector {
     /// Says what stands in the way. A projector that works goes on though the topics are not set as they must
     /// be; one that does not says why, which is not to be hidden by what could not be found out since.
     pub(super) fn report(&mut self) {
+        self.note_progress();
         let refused = self.settings_watch.refused().filter(|_| self.status.role == Role::Active);
         self.status.degraded = refused.map(|_| Degraded::TopicSettings);
         let message = self.difficulty.as_deref().or(refused).or(self.write_failure.as_deref());

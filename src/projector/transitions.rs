@@ -10,6 +10,8 @@
 //! | the table must not be written | `halt`, and a look at it from the beginning later |
 //! | told to stop | `stop`: the last transaction releases the role, if there is one to write |
 //!
+//! A [rebuild](super::rebuild) claims the role without standing by, and ends where others stand by or wait.
+//!
 //! Whoever claims the role or gives it up ends the lease first: no answer to a write of before can then be
 //! taken for one of after.
 
@@ -31,6 +33,9 @@ impl Projector {
     ///
     /// The silence to wait for is drawn anew each time, so that of two standbys one is first.
     pub(super) fn stand_by(&mut self, clocks: Clocks) {
+        if self.is_rebuild() {
+            return self.give_up();
+        }
         self.writer.drop_lease();
         self.request([Request::Close(Topic::Commands)]);
         if self.status.role == Role::Active {
@@ -97,6 +102,7 @@ impl Projector {
             Operation::Watermark(watermark) => {
                 self.holds_role();
                 self.status.note(&watermark);
+                self.note_rebuilt();
                 self.written = Some(Watermark::clone(&watermark));
                 self.tail.has_watermark(self.writer.written());
                 if watermark.released { self.leave(clocks) } else { self.fold(clocks) }
@@ -123,7 +129,7 @@ impl Projector {
         let lease = format!("{:016x}", self.random.u64(..));
         let alive = serde_json::json!({ "projector": self.settings.projector, "lease": lease });
         self.alive = alive.to_string().into_bytes();
-        self.stage = Stage::Loading(Box::new(Loading::new(self.alive.clone())));
+        self.stage = Stage::Loading(Box::new(Loading::new(self.alive.clone(), self.made_from())));
         self.patience.progress(clocks.now);
         self.commit_alive(clocks);
         // Our sign of life is read before the end is believed.
@@ -187,6 +193,9 @@ impl Projector {
         self.written = None;
         self.writer.drop_lease();
         self.close_readers();
+        if self.is_rebuild() {
+            return self.end(self.status.role);
+        }
         let wait = if halt.reason == Reason::NoWatermark { UNBEGUN_WAIT } else { HALT_WAIT };
         self.stage = Stage::Waiting(clocks.now + wait);
     }
@@ -214,9 +223,14 @@ impl Projector {
         }
     }
 
-    /// The end: no event is taken in any more.
+    /// The end that was asked for.
     fn finish(&mut self) {
-        self.status.role = Role::Stopped(Reason::Stop);
+        self.end(Role::Stopped(Reason::Stop));
+    }
+
+    /// The end: no event is taken in any more.
+    pub(super) fn end(&mut self, role: Role) {
+        self.status.role = role;
         self.writer.drop_lease();
         self.close_readers();
         self.stage = Stage::Stopped;

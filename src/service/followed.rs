@@ -138,6 +138,7 @@ impl<'a> Prepared<'a> {
             status: Arc::clone(&self.status),
             served: Arc::clone(&self.served),
             sink: Arc::clone(&self.opening) as _,
+            log: Arc::clone(&self.opening) as _,
             published: self.position.subscribe(),
             token,
             version: env!("CARGO_PKG_VERSION"),
@@ -147,7 +148,7 @@ impl<'a> Prepared<'a> {
     /// Opens the log and follows it.
     pub(super) fn follow(self) -> Result<FollowedLog, ServeError> {
         let log = OpenLog::open(self.config, self.directory)?;
-        self.opening.opened(Arc::clone(&log.sink));
+        self.opening.opened(&log);
         let (followed, status) = (Arc::clone(&log.log), Arc::clone(&self.status));
         let following = Following::start(self.follower, followed, self.publisher, self.position, status)?;
         Ok(FollowedLog { readers: self.readers, status: self.status, following, log, _data: self.data })

@@ -10,24 +10,51 @@ use crate::log::embedded::EmbeddedLog;
 #[cfg(feature = "kafka")]
 use crate::log::kafka::KafkaLog;
 use crate::log::settings::{KafkaSettings, Wrong};
-use crate::log::{AppendDone, AppendError, CommandSink, Log, TableLog};
+use crate::log::{
+    Answer, AppendDone, AppendError, CommandSink, Log, LogError, Question, Questioner, Reader, TableLog,
+    Topic,
+};
+use crate::record::Position;
 
-/// Takes commands once the log is open.
+/// Takes commands, and is read, once the log is open.
 #[derive(Default)]
-pub(super) struct Opening(OnceLock<Arc<dyn CommandSink>>);
+pub(super) struct Opening(OnceLock<(Arc<dyn Log>, Arc<dyn CommandSink>)>);
+
+/// What is said of a log until then.
+const BEING_OPENED: &str = "the log is being opened";
 
 impl Opening {
-    /// From now on commands go there.
-    pub(super) fn opened(&self, sink: Arc<dyn CommandSink>) {
-        let _only_once = self.0.set(sink);
+    /// From now on commands go there, and are read from there.
+    pub(super) fn opened(&self, open: &OpenLog) {
+        let _only_once = self.0.set((Arc::clone(&open.log), Arc::clone(&open.sink)));
+    }
+}
+
+impl Log for Opening {
+    fn open(&self, topic: Topic, from: Position) -> Result<Box<dyn Reader>, LogError> {
+        let (log, _) = self.0.get().ok_or_else(|| LogError(BEING_OPENED.to_owned()))?;
+        log.open(topic, from)
+    }
+
+    fn questioner(&self) -> Box<dyn Questioner> {
+        self.0.get().map_or_else(|| Box::new(Unopened) as _, |(log, _)| log.questioner())
+    }
+}
+
+/// Has no answers.
+struct Unopened;
+
+impl Questioner for Unopened {
+    fn ask(&mut self, question: Question) -> Answer {
+        Answer::Failed(question, BEING_OPENED.to_owned())
     }
 }
 
 impl CommandSink for Opening {
     fn append(&self, values: Vec<Vec<u8>>, done: AppendDone) {
         match self.0.get() {
-            Some(sink) => sink.append(values, done),
-            None => done(Err(AppendError::Unavailable("the log is being opened".to_owned()))),
+            Some((_, sink)) => sink.append(values, done),
+            None => done(Err(AppendError::Unavailable(BEING_OPENED.to_owned()))),
         }
     }
 }
@@ -92,14 +119,14 @@ fn without_kafka() -> ServeError {
     ServeError::Configuration("this program was built without Kafka".to_owned())
 }
 
-/// The log whose table a projector keeps.
-pub(super) fn table_log(config: &Config) -> Result<Arc<dyn TableLog>, ServeError> {
-    let needs = |what: &str| ServeError::Configuration(format!("project needs {what}"));
+/// The log whose table is written by this verb.
+pub(super) fn table_log(config: &Config, verb: &str) -> Result<Arc<dyn TableLog>, ServeError> {
+    let needs = |what: &str| ServeError::Configuration(format!("{verb} needs {what}"));
     let settings = kafka(config)?;
     let settings =
         settings.ok_or_else(|| needs(r#"kind = "kafka" in [log]: the embedded log has no table"#))?;
     if settings.table_topic.is_none() {
-        return Err(needs("table_topic in [log]: it names the topic that it keeps"));
+        return Err(needs("table_topic in [log]: it names the topic of the table"));
     }
     #[cfg(feature = "kafka")]
     return Ok(Arc::new(KafkaLog::new(settings).map_err(configuration)?));

@@ -47,7 +47,7 @@ pub const STOP_MAX: Duration = Duration::from_secs(10);
 /// [`Unavailable`](ServeError::Unavailable) when a port is taken, a thread can't be had, or the projector
 /// panicked. A log that can't be reached is none: it is waited for.
 pub fn project(config: &Config, skip_offsets: BTreeSet<Offset>) -> Result<(), ServeError> {
-    project_on(table_log(config)?, config, skip_offsets)
+    project_on(table_log(config, "project")?, config, skip_offsets)
 }
 
 fn project_on(
@@ -77,7 +77,7 @@ fn project_on(
 }
 
 /// How to project, and under which name: by it people see in a watermark who wrote it.
-fn settings(config: &Config, skip_offsets: BTreeSet<Offset>) -> Settings {
+pub(super) fn settings(config: &Config, skip_offsets: BTreeSet<Offset>) -> Settings {
     let host = gethostname().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned());
     Settings {
         projector: format!("{host}/{}", std::process::id()),

@@ -144,6 +144,14 @@ impl Site {
             .expect("the program runs")
     }
 
+    /// A verb that talks to Kafka itself, as it is to be run.
+    pub(crate) fn verb(&self, settings: &Settings, args: &[&str]) -> Command {
+        let (folder, file) = self.configured(settings);
+        let mut command = program(&folder);
+        command.args(args).arg("--config").arg(file);
+        command
+    }
+
     /// Starts a sidecar, and waits until it answers.
     pub(crate) fn sidecar(&self, settings: &Settings) -> Process {
         let (folder, file) = self.configured(settings);

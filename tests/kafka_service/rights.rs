@@ -119,6 +119,16 @@ fn a_user_is_told_what_it_lacks_and_needs_no_more_than_that() {
         process.wait("all is well", |status| status["message"].is_null());
     }
 
+    // The verbs of the table, and replay, read the commands as well.
+    let verb = |args: &[&str]| site.verb(&operator, args).output().expect("the program runs");
+    assert!(denied(&verb(&["table", "verify"])).contains("at the topic rights.commands: grant Read"));
+    assert!(denied(&verb(&["replay"])).contains("at the topic rights.commands: grant Read"));
+    grant(&broker, "operator", &["Read"], &["--topic", commands]);
+    for args in [&["table", "verify"][..], &["table", "rebuild"], &["replay"]] {
+        let output = verb(args);
+        assert_eq!(code(&output), 0, "{args:?}: {}", stderr(&output));
+    }
+
     // That nobody may see the group is nobody's business, and no reason for anything.
     broker.kill();
     waiting.wait_message("no answer from Kafka at ");

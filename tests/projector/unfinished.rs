@@ -2,7 +2,7 @@
 
 use portcullis::log::memory::MemoryLog;
 use portcullis::log::{Event as LogEvent, Question, ReadEvent, Topic};
-use portcullis::projector::{Event, Role};
+use portcullis::projector::{Event, Reason, Role};
 use portcullis::record::{Offset, Position};
 
 use super::readers::opened;
@@ -66,6 +66,21 @@ fn a_repair_that_has_not_reached_what_the_table_claims_writes_nothing() {
     let mut rig = Rig::new(&log, 3);
     rig.pass(TAKEOVER_SURE);
     assert_eq!((rig.role(), last_watermark(&log).rows), (Role::Active, 3));
+}
+
+#[test]
+fn a_repair_does_not_forget_what_the_table_was_made_from() {
+    let log = projected();
+    damage(&log);
+    log.recreate(Topic::Commands);
+    for _ in 0..9 {
+        command(&log, "BLACKLIST 192.0.2.1");
+    }
+    let mut rig = Rig::new(&log, 2);
+    // Its reader is replaced meanwhile, and the log asked about again.
+    rig.port.failing = vec![Question::RecordAt(Offset::new(2)); 105];
+    rig.pass(seconds(50));
+    assert_eq!((rig.role(), rig.transactions()), (Role::Stopped(Reason::AnotherLog), vec![]));
 }
 
 #[test]

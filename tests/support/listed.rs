@@ -39,6 +39,7 @@ impl Listed {
             status,
             served: Arc::new(Served::default()),
             sink: Arc::new(MemoryLog::default().command_sink(|| Timestamp::from_millis(0))),
+            log: Arc::new(MemoryLog::default()),
             published: watch::channel(Position::new(1)).1,
             token: Token::load_or_create(directory.path()).expect("a token"),
             version: "1.2.3",

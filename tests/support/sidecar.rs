@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use portcullis::http::guard::Token;
 use portcullis::http::settings::{AdminSettings, HttpSettings, Listen, LookupSettings};
 use portcullis::http::{ADMIN_SOCKET, App, Server};
+use portcullis::log::memory::MemoryLog;
 use portcullis::log::{AppendDone, AppendError, CommandSink};
 use portcullis::record::{Offset, Position, Record, Timestamp};
 use portcullis::served::Served;
@@ -170,6 +171,8 @@ pub struct Sidecar {
     pub status: Arc<Status>,
     pub directory: TempDir,
     pub token: Token,
+    /// What replays read: a log of its own, as the sink keeps none.
+    pub behind: MemoryLog,
     app: App,
 }
 
@@ -193,11 +196,13 @@ impl Sidecar {
         let sink = Arc::new(MemorySink { log, changed, served: Arc::clone(&served), published });
         let status = Arc::new(Status::new(Instant::now()));
         let token = Token::load_or_create(directory.path()).expect("a token");
+        let behind = MemoryLog::default();
         let app = App {
             readers,
             status: Arc::clone(&status),
             served,
             sink: Arc::clone(&sink) as Arc<dyn CommandSink>,
+            log: Arc::new(behind.clone()),
             published: position,
             token: token.clone(),
             version: "1.2.3",
@@ -205,7 +210,7 @@ impl Sidecar {
         let Settings { lookup, admin, http } = settings;
         let server =
             Server::start(app.clone(), &lookup, &admin, &http, directory.path()).expect("free ports");
-        Self { server: Some(server), sink, status, directory, token, app }
+        Self { server: Some(server), sink, status, directory, token, behind, app }
     }
 
     /// What another server could be started with.

@@ -6,12 +6,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::log::{Identity, ReadEvent, TableLog, TableWriter, Topic};
-use crate::record::{Position, Timestamp};
+use crate::cli::table::read;
+use crate::log::{Identity, TableLog, TableWriter};
+use crate::record::Timestamp;
 use crate::table::{RowChange, Table, WATERMARK_KEY, Watermark};
 
-/// How long the table topic may say nothing while it is read.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long whoever was quicker may take to begin the table …
 const QUICKER_MAX: Duration = Duration::from_secs(5);
 /// … and how often it is looked whether it has.
@@ -22,27 +21,6 @@ const QUICKER_WAIT: Duration = Duration::from_millis(500);
 pub(super) enum When {
     Now,
     Before,
-}
-
-/// Reads what is in the table topic, all of it.
-pub(super) fn read(log: &dyn TableLog) -> Result<Table, String> {
-    let mut reader = log.open(Topic::Table, Position::START).map_err(|error| error.0)?;
-    let mut table = Table::default();
-    let mut silent_since = Instant::now();
-    loop {
-        match reader.poll(Duration::from_millis(200)) {
-            Some(ReadEvent::Records(records)) => {
-                silent_since = Instant::now();
-                records.iter().for_each(|record| table.apply(record));
-            }
-            Some(ReadEvent::End(_)) => return Ok(table),
-            Some(ReadEvent::Failed(reason)) => return Err(reason),
-            None if silent_since.elapsed() > SILENCE_MAX => {
-                return Err(format!("the table topic said nothing for {} s", SILENCE_MAX.as_secs()));
-            }
-            None => {}
-        }
-    }
 }
 
 /// Whether a table has no row and nothing that ought to be one. Signs of life do not count: a projector may
@@ -98,7 +76,7 @@ fn write(
     }
     if !is_ours && !is_empty(&table) {
         let reason = "the table topic holds records and no watermark, so that it is no table, or a part of one: \
-                      set a new table_topic in [log]";
+                      `portcullis table rebuild` writes it anew";
         return Err(reason.to_owned());
     }
     let rows = table.rows().map(|row| RowChange::Tombstone(row.range.start()).encode());
@@ -113,8 +91,9 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Topic;
     use crate::log::memory::MemoryLog;
-    use crate::record::Offset;
+    use crate::record::{Offset, Position};
     use crate::table::{Cause, Row};
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -177,7 +156,7 @@ mod tests {
         let log = log_with(&[(b"@alive".to_vec(), Some(b"{}".to_vec()))]);
         assert_eq!(begun(&log, When::Before), Ok(When::Now));
         let reason = begun(&log_with(&[row()]), When::Before).expect_err("not ours");
-        assert!(reason.contains("set a new table_topic"), "{reason}");
+        assert!(reason.contains("portcullis table rebuild"), "{reason}");
     }
 
     #[test]
