@@ -66,6 +66,7 @@ impl Projector {
                 // One release is one invitation: should this claim fail, the same watermark gives no second.
                 self.claimed = standby.watermark_offset();
                 self.status.role = Role::Standby;
+                self.difficulty = None;
                 self.fence(clocks);
             }
             Verdict::Halt(halt) => self.halt(halt, clocks),
@@ -99,8 +100,10 @@ impl Projector {
         }
     }
 
-    /// A write came through: we are the writer beyond doubt, and earlier failures count no more.
+    /// A write came through: we are the writer beyond doubt, and earlier failures count no more. Not said before,
+    /// because until then the table invites others.
     fn holds_role(&mut self) {
+        self.status.role = Role::Active;
         self.claims = 0;
         self.claim_waits.reset();
         self.write_failure = None;
@@ -109,7 +112,6 @@ impl Projector {
     /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written
     /// before, so that reading it proves that the table was read beyond the fence.
     fn fenced(&mut self, clocks: Clocks) {
-        self.status.role = Role::Active;
         let lease = format!("{:016x}", self.random.u64(..));
         let alive = serde_json::json!({ "projector": self.settings.projector, "lease": lease });
         self.alive = alive.to_string().into_bytes();
