@@ -181,6 +181,11 @@ impl Case {
         }
         let (status, answer) = sidecar.post("", "BLACKLIST 192.0.2.1");
         assert_eq!(status, 503, "{answer}");
+        for process in [&sidecar, &projector] {
+            let log = process.log();
+            assert_eq!(log.matches(&says).count(), 1, "{log}");
+            assert_no_secret(&format!("{log}{}", process.status()));
+        }
         if let Some(mend) = self.mend {
             mend(secured);
             sidecar.wait_ready();
@@ -190,11 +195,6 @@ impl Case {
             }
         }
         assert!(sidecar.runs());
-        for process in [&sidecar, &projector] {
-            let log = process.log();
-            assert_eq!(log.matches(&says).count(), 1, "{log}");
-            assert_no_secret(&format!("{log}{}", process.status()));
-        }
     }
 }
 
