@@ -5,6 +5,7 @@ mod cluster;
 mod install;
 mod tools;
 
+#[allow(unused_imports, reason = "each test target uses its own part")]
 pub use cluster::Cluster;
 pub use tools::succeeded;
 
