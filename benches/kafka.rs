@@ -1,7 +1,7 @@
 //! The whole of it on a real Kafka: brokers, sidecars and a projector as processes on this machine.
 //!
 //! `cargo bench --bench kafka` measures everything; behind `--`, any of `producer`, `bootstrap`, `latency`,
-//! `compaction` and `outage` measure only that. The broker is fetched and started as in the tests.
+//! `compaction`, `outage` and `large` measure only that. The broker is fetched and started as in the tests.
 
 #![allow(clippy::print_stdout, reason = "the figures are what a bench is for")]
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a bench ends where it goes wrong")]
@@ -11,6 +11,8 @@
 mod broker;
 #[path = "kafka/cast.rs"]
 mod cast;
+#[path = "kafka/large.rs"]
+mod large;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,12 +40,13 @@ const OUTAGE: Duration = Duration::from_secs(60);
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("producer", producer),
         ("bootstrap", bootstrap),
         ("latency", latency),
         ("compaction", compaction),
         ("outage", outage),
+        ("large", large::large),
     ];
     for (name, measure) in parts {
         if asked.is_empty() || asked.iter().any(|part| part == name) {

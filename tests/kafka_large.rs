@@ -99,12 +99,11 @@ fn next_change(tail: &mut dyn Reader) -> (Transaction, Vec<Watermark>) {
                 (Some(ALIVE_KEY), _) => {}
                 (Some(WATERMARK_KEY), value) => {
                     let watermark = Watermark::decode(value.as_deref()).expect("ours");
-                    match next.puts + next.tombstones {
-                        0 => before.push(watermark),
-                        _ => {
-                            changed =
-                                Some(Transaction { watermark: Some(watermark), ..std::mem::take(&mut next) })
-                        }
+                    if next.puts + next.tombstones == 0 {
+                        before.push(watermark);
+                    } else {
+                        changed =
+                            Some(Transaction { watermark: Some(watermark), ..std::mem::take(&mut next) });
                     }
                 }
                 (_, Some(_)) => next.puts += 1,
