@@ -92,7 +92,11 @@ fn next_change(tail: &mut dyn Reader) -> (Transaction, Vec<Watermark>) {
         let records = match tail.poll(Duration::from_millis(200)) {
             Some(ReadEvent::Records(records)) => records,
             Some(ReadEvent::Failed(reason)) => panic!("{reason}"),
-            Some(ReadEvent::End(_)) | None => Vec::new(),
+            Some(ReadEvent::End(_)) => {
+                assert_eq!(next.puts + next.tombstones, 0, "part of a change is there to be read");
+                continue;
+            }
+            None => continue,
         };
         for record in records {
             match (record.key.as_deref(), record.value) {
