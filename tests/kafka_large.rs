@@ -1,5 +1,5 @@
-//! Many rows on a real Kafka: repaired, and freed by one command, each in one transaction of one projector, while
-//! another one stands by and sidecars begin.
+//! Many rows on a real Kafka: repaired, and freed by one command, each in one transaction of one projector,
+//! while another one stands by and sidecars begin.
 //!
 //! They are more than wait in librdkafka's queue at once, and few enough for a build without optimizations;
 //! `PORTCULLIS_TEST_ROWS=1000000 cargo test --release --test kafka_large` takes a million.

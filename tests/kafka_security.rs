@@ -1,4 +1,5 @@
-//! Kafka over TLS, with users and passwords: that everything works so, and what is said while something is wrong.
+//! Kafka over TLS, with users and passwords: that everything works so, and what is said while something is
+//! wrong.
 #![cfg(feature = "kafka")]
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a test panics where it fails")]
 

@@ -65,8 +65,8 @@ fn tail(scene: &Scene) -> Box<dyn Reader> {
     scene.log.open(Topic::Table, table_end(scene)).expect("it is there")
 }
 
-/// Waits for the next transaction that changes rows; says what it took, and for how long the table did not move
-/// meanwhile, which is what another projector takes for silence.
+/// Waits for the next transaction that changes rows; says what it took, and for how long the table did not
+/// move meanwhile, which is what another projector takes for silence.
 fn measure(what: &str, scene: &Scene, tail: &mut dyn Reader, began: Instant) {
     let done = AtomicBool::new(false);
     let (changed, still) = thread::scope(|scope| {

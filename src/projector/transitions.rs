@@ -100,8 +100,8 @@ impl Projector {
         }
     }
 
-    /// A write came through: we are the writer beyond doubt, and earlier failures count no more. Not said before,
-    /// because until then the table invites others.
+    /// A write came through: we are the writer beyond doubt, and earlier failures count no more. Not said
+    /// before, because until then the table invites others.
     fn holds_role(&mut self) {
         self.status.role = Role::Active;
         self.claims = 0;

@@ -39,7 +39,7 @@ impl Authority {
         fs::write(self.file(name), text).expect("it is our folder");
     }
 
-    /// Signs a certificate for hosts, and keeps key and certificate in `NAME.pem`, in the place of what was there.
+    /// Signs a certificate for hosts, and keeps it with its key in `NAME.pem`, in the place of what was there.
     pub(crate) fn sign(&self, name: &str, hosts: &[&str], validity: Validity) {
         let mut params = params(name, hosts);
         if validity == Validity::Expired {

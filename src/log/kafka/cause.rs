@@ -24,8 +24,8 @@ pub(super) const CREATE: &str = "Create";
 /// What librdkafka says when a user may write to no topic at all: the code behind it is told nowhere else.
 const MAY_NOT_WRITE: &str = "Cluster authorization failed";
 
-/// What is told of a connection that is gone without a word, in whatever way that was noticed. So does a port that
-/// wants something else of who comes: most often TLS, or none.
+/// What is told of a connection that is gone without a word, in whatever way that was noticed. So does a port
+/// that wants something else of who comes: most often TLS, or none.
 const CLOSED: &str = "it closes the connection";
 
 /// What librdkafka says of it, in its own words and in those of the system and of OpenSSL.

@@ -1,7 +1,7 @@
 //! Three brokers and a controller, so that brokers can fail without the controller.
 //!
-//! A controller of its own, because one that shared a process with a broker would be lost with it: with two of
-//! three gone nobody would be left to say that the third is alone.
+//! A controller of its own, because one that shared a process with a broker would be lost with it: with two
+//! of three gone nobody would be left to say that the third is alone.
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};

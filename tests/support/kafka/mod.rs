@@ -1,5 +1,5 @@
-//! A real Apache Kafka for tests: one node on loopback, which is its own controller, or a [`Cluster`] of several.
-//! It is fetched, and every part of it run, by `examples/kafka/run`, as a user does it.
+//! A real Apache Kafka for tests: one node on loopback, which is its own controller, or a [`Cluster`] of
+//! several. It is fetched, and every part of it run, by `examples/kafka/run`, as a user does it.
 
 mod cluster;
 mod install;
