@@ -1,7 +1,8 @@
 //! The whole of it on a real Kafka: brokers, sidecars and a projector as processes on this machine.
 //!
 //! `cargo bench --bench kafka` measures everything; behind `--`, any of `producer`, `bootstrap`, `latency`,
-//! `compaction`, `outage` and `faults` measure only that. The broker is fetched and started as in the tests.
+//! `compaction`, `outage`, `faults` and `large` measure only that. The broker is fetched and started as in the
+//! tests.
 
 #![allow(clippy::print_stdout, reason = "the figures are what a bench is for")]
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a bench ends where it goes wrong")]
@@ -29,6 +30,8 @@ mod support {
     pub(crate) mod kafka;
     pub(crate) mod output;
 }
+#[path = "kafka/large.rs"]
+mod large;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -56,13 +59,14 @@ const OUTAGE: Duration = Duration::from_secs(60);
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 7] = [
         ("producer", producer),
         ("bootstrap", bootstrap),
         ("latency", latency),
         ("compaction", compaction),
         ("outage", outage),
         ("faults", faults::measure),
+        ("large", large::large),
     ];
     for (name, measure) in parts {
         if asked.is_empty() || asked.iter().any(|part| part == name) {

@@ -704,7 +704,7 @@ fn an_old_table_is_not_believed_before_the_own_sign_of_life_is_read() {
     rig.answer_writes();
     rig.fate = Fate::Slow;
     rig.pass(seconds(3));
-    assert_eq!(rig.role(), Role::Active);
+    assert_eq!((rig.role(), rig.count(&Deed::Fence)), (Role::Standby, 1));
     let asks_commands = |rig: &Rig| {
         use portcullis::log::{Question, Request};
         rig.port.requests.contains(&Request::Ask(Question::Ends(Topic::Commands)))

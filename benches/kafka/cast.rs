@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::support::kafka::Broker;
 
 pub(crate) const COMMANDS: &str = "portcullis.commands";
-const TABLE: &str = "portcullis.table";
+pub(crate) const TABLE: &str = "portcullis.table";
 /// How long anything may take that has to happen.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -78,11 +78,17 @@ impl Scene {
 
     /// Writes lines as fast as the broker takes them, and waits for that.
     pub(crate) fn produce(&self, lines: &str) {
+        self.produce_to(COMMANDS, lines.lines().map(|line| (None, line.as_bytes().to_vec())));
+    }
+
+    /// The same for records of any topic.
+    pub(crate) fn produce_to(&self, topic: &str, records: impl Iterator<Item = (Option<Vec<u8>>, Vec<u8>)>) {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.broker.bootstrap()).set("enable.idempotence", "true");
         let producer: BaseProducer = config.create().expect("right settings");
-        for line in lines.lines() {
-            let mut record = BaseRecord::<(), str>::to(COMMANDS).payload(line);
+        for (key, value) in records {
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(&value);
+            record.key = key.as_deref();
             while let Err((error, refused)) = producer.send(record) {
                 assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
                 producer.poll(Duration::from_millis(1));
@@ -146,7 +152,7 @@ impl Sidecar {
 
 /// A projector.
 pub(crate) struct Projecting {
-    _process: Process,
+    process: Process,
     socket: TempDir,
 }
 
@@ -155,12 +161,30 @@ impl Projecting {
         let socket = tempfile::tempdir().expect("a folder");
         let listen = format!("unix:{}", socket.path().join("projector.sock").display());
         let process = scene.program(&["project", "--listen", &listen]).spawn().expect("it starts");
-        Self { _process: Process(process), socket }
+        Self { process: Process(process), socket }
+    }
+
+    /// Waits until it has this role.
+    pub(crate) fn wait_role(&self, role: &str) {
+        let mut client = self.client();
+        wait(|| status(&mut client)["role"] == role && status(&mut client)["ready"] == Value::Bool(true));
+    }
+
+    /// The most memory that it ever had, as the system says it.
+    pub(crate) fn memory(&self) -> String {
+        let path = format!("/proc/{}/status", self.process.0.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak.expect("Linux tells").trim().to_owned()
+    }
+
+    fn client(&self) -> Client {
+        connect(&Endpoint::Unix(self.socket.path().join("projector.sock")))
     }
 
     /// Waits until its table is at this position.
     pub(crate) fn wait_for(&self, position: Position) {
-        let mut client = connect(&Endpoint::Unix(self.socket.path().join("projector.sock")));
+        let mut client = self.client();
         wait(|| status(&mut client)["position"].as_u64() >= Some(position.number()));
     }
 }

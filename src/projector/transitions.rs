@@ -3,7 +3,7 @@
 //! | what happened | what follows |
 //! |---|---|
 //! | the table is released, or silent for too long | `fence`: claim the role |
-//! | the fence is done | `fenced`: a sign of life, then read the table |
+//! | the fence is done | `load`: a sign of life, then read the table |
 //! | another one fenced us | `stand_by`: it is welcome to the role |
 //! | the outcome of a write is not known | `claim_again`, a few times, then `stand_by` |
 //! | nothing came of the log for too long | `stand_by`: somebody else may hear more |
@@ -74,6 +74,7 @@ impl Projector {
                 // One release is one invitation: should this claim fail, the same watermark gives no second.
                 self.claimed = standby.watermark_offset();
                 self.status.role = Role::Standby;
+                self.difficulty = None;
                 self.fence(clocks);
             }
             Verdict::Halt(halt) => self.halt(halt, clocks),
@@ -94,7 +95,7 @@ impl Projector {
     /// An operation is done.
     pub(super) fn done(&mut self, operation: Operation, clocks: Clocks) {
         match operation {
-            Operation::Fence => self.fenced(clocks),
+            Operation::Fence => self.load(clocks),
             Operation::Alive => {
                 self.holds_role();
                 self.write(clocks);
@@ -110,20 +111,16 @@ impl Projector {
         }
     }
 
-    /// A write came through: we are the writer beyond doubt, and earlier failures count no more.
+    /// A write came through: we are the writer beyond doubt, and earlier failures count no more. Not said
+    /// before, because until then the table invites others.
     fn holds_role(&mut self) {
+        self.status.role = Role::Active;
         self.claims = 0;
         self.claim_waits.reset();
         self.write_failure = None;
     }
 
-    /// We are the writer now.
-    fn fenced(&mut self, clocks: Clocks) {
-        self.status.role = Role::Active;
-        self.load(clocks);
-    }
-
-    /// Says that we write, and reads the table. The sign of life is one that nobody has written before, so that
+    /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written before, so that
     /// reading it proves that the table was read beyond the fence.
     pub(super) fn load(&mut self, clocks: Clocks) {
         let lease = format!("{:016x}", self.random.u64(..));

@@ -15,7 +15,9 @@ use super::support::kafka::{BrokerOptions, wait_until};
 const CUT: Duration = Duration::from_secs(90);
 
 /// A client that would wait for an answer for a minute: our own watch notices its silence sooner.
-const PATIENT: Settings = Settings { client: &[("socket.timeout.ms", "60000")], ..WITH_TABLE };
+fn patient() -> Settings {
+    Settings { client: vec![("socket.timeout.ms", "60000".to_owned())], ..WITH_TABLE }
+}
 
 pub(crate) fn a_link_that_swallows_everything_is_noticed_and_waited_out() {
     let link = Link::new();
@@ -26,7 +28,7 @@ pub(crate) fn a_link_that_swallows_everything_is_noticed_and_waited_out() {
     // One that is cut off, and one that is not, so that the log goes on meanwhile.
     let (projector, beside) = (direct.projector(&WITH_TABLE, &[]), direct.sidecar(&WITH_TABLE));
     let behind = linked.projector(&WITH_TABLE, &[]);
-    let sidecars = [linked.sidecar(&WITH_TABLE), linked.sidecar(&PATIENT)];
+    let sidecars = [linked.sidecar(&WITH_TABLE), linked.sidecar(&patient())];
     sidecars.iter().chain([&beside]).for_each(Process::wait_ready);
     readers_alone(&link, &beside, &sidecars);
 

@@ -36,17 +36,18 @@ pub(crate) struct Settings {
     /// Whether it knows the table.
     pub(crate) table: bool,
     pub(crate) user: Option<(&'static str, &'static str)>,
+    /// What else is said in `[log.client]`.
+    pub(crate) client: Vec<(&'static str, String)>,
     pub(crate) takeover_after: &'static str,
     pub(crate) skip_offsets: &'static [u64],
-    /// Settings of librdkafka.
-    pub(crate) client: &'static [(&'static str, &'static str)],
 }
 
 /// With the table, without a user, and soon to take over.
 pub(crate) const WITH_TABLE: Settings =
-    Settings { table: true, user: None, takeover_after: "10s", skip_offsets: &[], client: &[] };
+    Settings { table: true, user: None, client: Vec::new(), takeover_after: "10s", skip_offsets: &[] };
 /// Folds all commands at its start.
-pub(crate) const WITHOUT_TABLE: Settings = Settings { table: false, ..WITH_TABLE };
+pub(crate) const WITHOUT_TABLE: Settings =
+    Settings { table: false, user: None, client: Vec::new(), takeover_after: "10s", skip_offsets: &[] };
 
 impl Settings {
     /// The same as a user of a secured broker.
@@ -55,16 +56,15 @@ impl Settings {
     }
 
     fn client(&self) -> BTreeMap<String, String> {
-        let user = self.user.map(|(name, password)| {
-            [
-                ("security.protocol", "SASL_PLAINTEXT"),
-                ("sasl.mechanism", "PLAIN"),
-                ("sasl.username", name),
-                ("sasl.password", password),
-            ]
-        });
-        let pairs = user.into_iter().flatten().chain(self.client.iter().copied());
-        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        let others = self.client.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let Some((name, password)) = self.user else { return others.collect() };
+        let pairs = [
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", name),
+            ("sasl.password", password),
+        ];
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().chain(others).collect()
     }
 }
 
@@ -79,8 +79,13 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(broker: &Broker, name: &str) -> Self {
+        Self::at(broker.bootstrap(), name)
+    }
+
+    /// The same where clients connect to these.
+    pub(crate) fn at(bootstrap: String, name: &str) -> Self {
         Self {
-            bootstrap: broker.bootstrap(),
+            bootstrap,
             commands_topic: format!("{name}.commands"),
             table_topic: format!("{name}.table"),
             folder: tempfile::tempdir().expect("a folder"),
@@ -91,8 +96,7 @@ impl Site {
     /// The same with topics as `topics create` makes them.
     pub(crate) fn begun(broker: &Broker, name: &str) -> Self {
         let site = Self::new(broker, name);
-        let created = site.topics(&WITH_TABLE, &["create"]);
-        assert_eq!(code(&created), 0, "{}", stderr(&created));
+        site.begin(&WITH_TABLE);
         site
     }
 
@@ -105,6 +109,12 @@ impl Site {
             folder: tempfile::tempdir().expect("a folder"),
             processes: Cell::new(0),
         }
+    }
+
+    /// Makes the topics, as `topics create` does.
+    pub(crate) fn begin(&self, settings: &Settings) {
+        let created = self.topics(settings, &["create"]);
+        assert_eq!(code(&created), 0, "{}", stderr(&created));
     }
 
     /// A folder of its own for a process, with its configuration in it.

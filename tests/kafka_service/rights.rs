@@ -133,3 +133,42 @@ fn a_user_is_told_what_it_lacks_and_needs_no_more_than_that() {
     broker.kill();
     waiting.wait_message("no answer from Kafka at ");
 }
+
+const README: &str = include_str!("../../README.md");
+
+/// What the README tells to grant: the arguments of Kafka's own tool, a grant each.
+fn grants_in_readme() -> Vec<Vec<&'static str>> {
+    let (_, rest) = README.split_once("### Rights").expect("the section begins");
+    let (script, _) = rest.split_once("```\n\n###").expect("the script ends");
+    let (_, topics) = script.split_once("topics=\"").expect("both topics have a name");
+    let (topics, _) = topics.split_once('"').expect("it ends");
+    let words = |line: &'static str| {
+        let words = line.split('#').next().unwrap_or_default().split_whitespace();
+        words.flat_map(|word| if word == "$topics" { topics } else { word }.split_whitespace()).collect()
+    };
+    script.lines().filter_map(|line| line.strip_prefix("$acls ")).map(words).collect()
+}
+
+#[test]
+fn what_the_readme_tells_to_grant_is_enough_for_everybody() {
+    let broker = secured(&["operator", "projector", "sidecar"]);
+    let grants = grants_in_readme();
+    assert_eq!(grants.len(), 8, "{grants:?}");
+    grants.iter().for_each(|grant| drop(broker.acl(&[&["--add"], &grant[..]].concat())));
+    // Named as the topics are in the README.
+    let site = Site::new(&broker, "portcullis");
+    let [operator, projector, sidecar] =
+        ["operator", "projector", "sidecar"].map(|user| WITH_TABLE.user(user, "secret"));
+    site.begin(&operator);
+    let check = site.topics(&operator, &["check"]);
+    assert_eq!((code(&check), stdout(&check)), (0, "all settings are as they are to be\n"));
+    let (works, follows) = (site.projector(&projector, &[]), site.sidecar(&sidecar));
+    follows.wait_ready();
+    let edit = follows.run(&["blacklist", "192.0.2.1", "--wait"]);
+    assert_eq!(code(&edit), 0, "{}", stderr(&edit));
+    site.agree(&projector, &[&works, &follows], &[]);
+    for process in [&works, &follows] {
+        process.wait("all is well", |status| status["message"].is_null());
+        assert!(!process.log().contains("grant "), "{}", process.log());
+    }
+}

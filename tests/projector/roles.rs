@@ -92,6 +92,42 @@ fn a_role_that_was_given_up_in_an_outage_is_taken_up_again_unless_somebody_else_
 }
 
 #[test]
+fn a_role_is_said_to_be_ours_once_the_table_shows_it_and_not_before() {
+    let log = begun_log();
+    let mut first = Rig::new(&log, 1);
+    first.fate = Fate::Slow;
+    first.pass(seconds(1));
+    first.answer_writes();
+    first.settle();
+    assert_eq!((first.deeds.last(), first.role()), (Some(&Deed::ReadTable), Role::Standby));
+    first.answer_writes();
+    first.settle();
+    assert_eq!((first.count(&Deed::Alive), first.role()), (1, Role::Active));
+    // It has committed no watermark yet, and whoever starts now sees the one that released the table.
+    assert!(first.transactions().is_empty() && last_watermark(&log).released);
+    let mut second = Rig::new(&log, 2);
+    for _ in 0..30 {
+        first.answer_writes();
+        first.pass(seconds(1));
+        second.pass(seconds(1));
+    }
+    assert_eq!((first.role(), second.role()), (Role::Active, Role::Standby));
+    assert_eq!(second.count(&Deed::Fence), 0);
+}
+
+#[test]
+fn a_difficulty_on_the_way_to_the_role_is_forgotten_with_it() {
+    let mut rig = Rig::new(&begun_log(), 1);
+    rig.port.readers_fail = true;
+    rig.pass(seconds(1));
+    assert!(!rig.message().is_empty());
+    rig.port.readers_fail = false;
+    rig.fate = Fate::Slow;
+    rig.pass(seconds(15));
+    assert_eq!((rig.count(&Deed::Fence), rig.message().as_str()), (1, ""));
+}
+
+#[test]
 fn a_role_that_cannot_be_held_is_claimed_a_few_times_and_then_left_to_others() {
     let mut rig = Rig::new(&begun_log(), 1);
     rig.fate = Fate::OpenUnknown;

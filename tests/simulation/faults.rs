@@ -134,7 +134,7 @@ impl World {
             }
             Fault::Damage => self.damage(),
             // These end what a world may do, and so come to some worlds only.
-            Fault::Replaced if self.seed % 4 == 0 => self.replace_log(),
+            Fault::Replaced if self.seed.is_multiple_of(4) => self.replace_log(),
             Fault::Future if self.seed % 4 == 1 => self.command_of_the_future(),
             Fault::Compaction | Fault::Replaced | Fault::Future => {}
         }

@@ -166,10 +166,9 @@ impl World {
             },
         };
         let connects = is_new && reach != Reach::Open;
-        match report {
-            Some(report) => self.report(node, id, report, connects),
-            // It looks again when it is woken.
-            None => {}
+        // Without news it looks again when it is woken.
+        if let Some(report) = report {
+            self.report(node, id, report, connects);
         }
     }
 

@@ -24,6 +24,20 @@ pub(super) const CREATE: &str = "Create";
 /// What librdkafka says when a user may write to no topic at all: the code behind it is told nowhere else.
 const MAY_NOT_WRITE: &str = "Cluster authorization failed";
 
+/// What is told of a connection that is gone without a word, in whatever way that was noticed. So does a port
+/// that wants something else of who comes: most often TLS, or none.
+const CLOSED: &str = "it closes the connection";
+
+/// What librdkafka says of it, in its own words and in those of the system and of OpenSSL.
+const CLOSED_TEXTS: [&str; 3] = ["closed by peer", "Broken pipe", "Connection reset"];
+
+/// What OpenSSL says when the other side gives up, before its word for why.
+const ALERT: &str = "ssl/tls alert ";
+/// What librdkafka says when we give up, whatever is wrong with the certificate …
+const NOT_TRUSTED: &str = "certificate verify failed";
+/// … and when the other side knows nothing of TLS.
+const NO_TLS: &str = "PLAINTEXT broker listener";
+
 /// For how long a report that names the cause is not replaced by a vaguer one: after a refused password the
 /// connection is gone, too, and only the first of the two says why.
 const CAUSE_KEPT: Duration = Duration::from_secs(10);
@@ -76,11 +90,7 @@ pub(super) const fn is_outage(code: Code) -> bool {
 
 impl Reports {
     fn note(&self, code: Code, text: &str) {
-        // What ended a producer for good stands in the text only.
-        let code = match code {
-            Code::Fatal if text.contains(MAY_NOT_WRITE) => Code::ClusterAuthorizationFailed,
-            code => code,
-        };
+        let (code, text) = named(code, text);
         // That all brokers are down says only that each failed, which has said why itself; and the end of a
         // topic, which comes this way, too, is no reason for anything.
         if code == Code::AllBrokersDown || !(is_outage(code) || names_cause(code)) {
@@ -121,6 +131,10 @@ impl Reports {
         match error.rdkafka_error_code() {
             Some(code) if is_outage(code) => match self.newest() {
                 Some(report) => sentence(report.code, &report.text),
+                // Whatever else fails is told on the side.
+                None if matches!(code, Code::BrokerTransportFailure | Code::AllBrokersDown) => {
+                    sentence(code, CLOSED)
+                }
                 None => sentence(code, &code.to_string()),
             },
             Some(code) => sentence(code, &code.to_string()),
@@ -129,14 +143,26 @@ impl Reports {
     }
 }
 
+/// The code that fits what was told, if the text knows more than the code that came with it.
+fn named(code: Code, text: &str) -> (Code, &str) {
+    let says = |part: &str| text.contains(part);
+    match code {
+        // What ended a producer for good stands in the text only.
+        Code::Fatal if says(MAY_NOT_WRITE) => (Code::ClusterAuthorizationFailed, text),
+        Code::BrokerTransportFailure if says(ALERT) || says(NO_TLS) => (Code::SSL, text),
+        Code::BrokerTransportFailure if CLOSED_TEXTS.into_iter().any(says) => (code, CLOSED),
+        code => (code, text),
+    }
+}
+
 /// One sentence on a code, what was said with it, and what to do.
 fn sentence(code: Code, text: &str, topic: &str, right: &str, settings: &KafkaSettings) -> String {
     let text = plain(text);
     match code {
         Code::Authentication | Code::SaslAuthenticationFailed => {
-            format!("Kafka refuses our user: {text}; see sasl.username and sasl.password in [log.client]")
+            format!("Kafka refuses our user: {text}; see {} in [log.client]", wrong_of_user(text))
         }
-        Code::SSL => format!("no TLS with Kafka: {text}; see ssl.ca.location in [log.client]"),
+        Code::SSL => no_tls(text, &settings.bootstrap_servers),
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => no_topic(topic),
         Code::TopicAuthorizationFailed => format!(
             "Kafka does not let our user at the topic {topic}: grant {right} on it; the README lists all under \"Rights\""
@@ -161,11 +187,49 @@ fn sentence(code: Code, text: &str, topic: &str, right: &str, settings: &KafkaSe
             "a record of the topic {topic} is damaged on the broker's disk ({text}): restore that file from another \
              replica or a backup; nothing behind it is read until then"
         ),
+        Code::BrokerTransportFailure | Code::AllBrokersDown if text == CLOSED => format!(
+            "no answer from Kafka at {}: {text}; is it running, and does security.protocol in [log.client] fit that port?",
+            settings.bootstrap_servers
+        ),
         code if is_outage(code) => format!(
             "no answer from Kafka at {}: {text}; is it running, and is bootstrap_servers in [log] right?",
             settings.bootstrap_servers
         ),
         _ => format!("Kafka, topic {topic}: {text}"),
+    }
+}
+
+/// Which settings to look at when our user is refused.
+fn wrong_of_user(text: &str) -> &'static str {
+    let says = |part: &str| text.contains(part);
+    match says("mechanism handshake failed") {
+        // It knows no user at all.
+        true if says("not valid in current SASL state") => "security.protocol",
+        true => "sasl.mechanism",
+        false => "sasl.username and sasl.password",
+    }
+}
+
+/// The sentence on TLS that does not come about. Of a certificate that is not to be trusted librdkafka does not
+/// say why, so that the sentence names all that may be, and what tells it.
+fn no_tls(text: &str, servers: &str) -> String {
+    let alert = text.split_once(ALERT).map(|(_, rest)| rest.split(':').next().unwrap_or(rest));
+    match alert {
+        Some(alert) if alert.contains("certificate") || alert == "unknown ca" => format!(
+            "Kafka does not take our certificate ({alert}): is there one in ssl.certificate.location and \
+             ssl.key.location in [log.client], has it expired, and does Kafka know who signed it?"
+        ),
+        Some(alert) => format!("no TLS with Kafka: it refuses ours ({alert}); see ssl.* in [log.client]"),
+        None if text.contains(NOT_TRUSTED) => format!(
+            "no TLS with Kafka: its certificate has expired, or is not signed by ssl.ca.location in [log.client], or \
+             names another host; `openssl s_client -verify_return_error -verify_hostname HOST -CAfile FILE -connect \
+             {servers}` says which"
+        ),
+        None if text.contains(NO_TLS) => format!(
+            "no TLS with Kafka at {servers}: that port takes none; see security.protocol in [log.client], and \
+             bootstrap_servers in [log]"
+        ),
+        None => format!("no TLS with Kafka: {text}; see ssl.* in [log.client]"),
     }
 }
 
@@ -246,6 +310,70 @@ mod tests {
         let said = timed_out(&reports);
         assert!(said.starts_with("Kafka refuses our user: SASL authentication error"), "{said}");
         assert!(said.contains("Invalid username or password; see sasl.username"), "{said}");
+    }
+
+    #[test]
+    fn what_keeps_tls_from_coming_about_is_told_apart_as_far_as_librdkafka_does() {
+        let said = |code, text: &str| {
+            let reports = Reports::default();
+            reports.note(code, text);
+            // It comes behind, or in its place.
+            reports.note(
+                Code::BrokerTransportFailure,
+                "ssl://kafka:9093/bootstrap: Disconnected: SSL connection closed by peer",
+            );
+            timed_out(&reports)
+        };
+        let alert = "ssl://kafka:9093/1: Receive failed: ssl/record/rec_layer_s3.c:918:ssl3_read_bytes \
+                     error:0A000416:SSL routines::ssl/tls alert certificate unknown: SSL alert number 46";
+        let ours = said(Code::BrokerTransportFailure, alert);
+        assert!(ours.starts_with("Kafka does not take our certificate (certificate unknown): "), "{ours}");
+        let untrusted = "ssl://kafka:9093/bootstrap: SSL handshake failed: error:0A000086:SSL \
+                         routines::certificate verify failed: broker certificate could not be verified";
+        let theirs = said(Code::SSL, untrusted);
+        assert!(theirs.starts_with("no TLS with Kafka: its certificate has expired, or "), "{theirs}");
+        let plaintext = "ssl://kafka:9092/bootstrap: SSL handshake failed: Disconnected: SSL connection closed by \
+                         peer: connecting to a PLAINTEXT broker listener?";
+        let none = said(Code::BrokerTransportFailure, plaintext);
+        assert!(none.starts_with("no TLS with Kafka at kafka:9092: that port takes none; "), "{none}");
+        let refused =
+            said(Code::BrokerTransportFailure, &alert.replace("certificate unknown", "protocol version"));
+        assert_eq!(
+            refused,
+            "no TLS with Kafka: it refuses ours (protocol version); see ssl.* in [log.client]"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_is_told_in_the_same_words_however_it_was_noticed() {
+        let closed = "no answer from Kafka at kafka:9092: it closes the connection; is it running, and does \
+                      security.protocol in [log.client] fit that port?";
+        let reports = Reports::default();
+        for code in [Code::AllBrokersDown, Code::BrokerTransportFailure] {
+            let said = reports.explain(&KafkaError::MetadataFetch(code), "c", READ, &settings());
+            assert_eq!(said, closed);
+        }
+        for text in
+            ["Send failed: tls_common.c:1949 error:80000020:system library::Broken pipe", "closed by peer"]
+        {
+            reports.note(Code::BrokerTransportFailure, text);
+            assert_eq!(timed_out(&reports), closed);
+        }
+    }
+
+    #[test]
+    fn a_user_that_is_refused_is_told_which_setting_to_look_at() {
+        let said = |text| {
+            let reports = Reports::default();
+            reports.note(Code::Authentication, text);
+            timed_out(&reports)
+        };
+        let mechanism = "SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's \
+                         supported mechanisms: SCRAM-SHA-512";
+        assert!(said(mechanism).ends_with("mechanisms: SCRAM-SHA-512; see sasl.mechanism in [log.client]"));
+        let no_user =
+            "SASL PLAIN mechanism handshake failed: Broker: Request not valid in current SASL state";
+        assert!(said(no_user).ends_with("; see security.protocol in [log.client]"));
     }
 
     #[test]

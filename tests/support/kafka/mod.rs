@@ -1,10 +1,15 @@
-//! A real Apache Kafka for tests: one node on loopback, which is its own controller. It is fetched, and every
-//! part of it run, by `examples/kafka/run`, as a user does it.
+//! A real Apache Kafka for tests: one node on loopback, which is its own controller, or a [`Cluster`] of
+//! several. It is fetched, and every part of it run, by `examples/kafka/run`, as a user does it.
 
+mod cluster;
 mod install;
 mod tools;
 
+#[allow(unused_imports, reason = "each test target uses its own part")]
+pub use cluster::Cluster;
 pub use tools::succeeded;
+
+use cluster::Node;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -26,8 +31,6 @@ const STARTED: &str = "Kafka Server started";
 
 /// What every broker of a test has.
 const PROPERTIES: &str = "\
-process.roles=broker,controller
-node.id=1
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=INNER
 auto.create.topics.enable=false
@@ -58,6 +61,10 @@ pub struct BrokerOptions {
     properties: Vec<(String, String)>,
     users: Vec<(String, String)>,
     advertised: Option<u16>,
+    listeners: Vec<(String, String)>,
+    scram: Vec<String>,
+    /// What it is in a cluster; alone if it is in none.
+    node: Option<Node>,
 }
 
 impl BrokerOptions {
@@ -81,6 +88,18 @@ impl BrokerOptions {
         self
     }
 
+    /// Adds a listener for clients, by its name in capitals and its protocol; see [`Broker::bootstrap_of`].
+    pub fn listener(mut self, name: &str, protocol: &str) -> Self {
+        self.listeners.push((name.to_owned(), protocol.to_owned()));
+        self
+    }
+
+    /// Makes a user of a mechanism like `SCRAM-SHA-512`, before the broker starts for the first time.
+    pub fn scram_user(mut self, mechanism: &str, name: &str, password: &str) -> Self {
+        self.scram.push(format!("{mechanism}=[name={name},password={password}]"));
+        self
+    }
+
     /// Starts a broker of this kind, and waits until it answers.
     pub fn start(self) -> Broker {
         install::fetch();
@@ -88,16 +107,25 @@ impl BrokerOptions {
     }
 
     fn text(&self, ports: &Ports, data: &Path) -> String {
-        let Ports { clients, inner, controller } = ports;
+        let Ports { clients, inner, controller, others } = ports;
         let sasl = if self.users.is_empty() { "PLAINTEXT" } else { "SASL_PLAINTEXT" };
-        let mut text = format!(
-            "{PROPERTIES}\n\
-             log.dirs={}\n\
-             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             listeners=CLIENTS://127.0.0.1:{clients},INNER://127.0.0.1:{inner},CONTROLLER://127.0.0.1:{controller}\n\
-             listener.security.protocol.map=CLIENTS:{sasl},INNER:PLAINTEXT,CONTROLLER:PLAINTEXT\n",
-            data.display()
-        );
+        let mut protocols = format!("CLIENTS:{sasl},INNER:PLAINTEXT,CONTROLLER:PLAINTEXT");
+        let mut brokers = format!("CLIENTS://127.0.0.1:{clients},INNER://127.0.0.1:{inner}");
+        for ((name, protocol), port) in self.listeners.iter().zip(others) {
+            protocols += &format!(",{name}:{protocol}");
+            brokers += &format!(",{name}://127.0.0.1:{port}");
+        }
+        let controllers = format!("CONTROLLER://127.0.0.1:{controller}");
+        let place = match &self.node {
+            Some(node) => node.text(&brokers, &controllers),
+            None => format!(
+                "process.roles=broker,controller\nnode.id=1\nlisteners={brokers},{controllers}\n\
+                 controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n"
+            ),
+        };
+        let data = data.display();
+        let mut text =
+            format!("{PROPERTIES}\nlog.dirs={data}\nlistener.security.protocol.map={protocols}\n{place}");
         if !self.users.is_empty() {
             let user = |(name, password): &(String, String)| format!(" user_{name}=\"{password}\"");
             let users: String = self.users.iter().map(user).collect();
@@ -121,16 +149,19 @@ impl BrokerOptions {
 }
 
 /// Ports that nobody listens on.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Ports {
     clients: u16,
     inner: u16,
     controller: u16,
+    /// Of the listeners that were added, in their order.
+    others: Vec<u16>,
 }
 
 impl Ports {
-    fn free() -> Self {
-        Self { clients: free_port(), inner: free_port(), controller: free_port() }
+    fn free(others: usize) -> Self {
+        let others = (0..others).map(|_| free_port()).collect();
+        Self { clients: free_port(), inner: free_port(), controller: free_port(), others }
     }
 }
 
@@ -139,6 +170,11 @@ impl Ports {
 fn free_port() -> u16 {
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| fastrand::u16(10_000..32_000)).find(free).expect("it never ends")
+}
+
+/// A name for a new cluster: 16 bytes in base64, the last of which says nothing.
+fn cluster_id() -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(21).chain(['A']).collect()
 }
 
 /// A broker; when it is dropped, or the process ends in whatever way, it is killed and its folder removed.
@@ -160,17 +196,30 @@ impl Broker {
     }
 
     fn start_with(options: BrokerOptions, java_options: String) -> Self {
-        let folder = TempDir::with_prefix("portcullis-kafka-").expect("a folder");
-        let watch = watch(folder.path());
-        let mut broker = Self { options, ports: Ports::free(), java_options, watch, java: None, folder };
+        let mut broker = Self::stopped(options, java_options);
         broker.format();
         broker.launch();
         broker
     }
 
+    /// A broker with a folder and ports, and nothing in it.
+    fn stopped(options: BrokerOptions, java_options: String) -> Self {
+        let folder = TempDir::with_prefix("portcullis-kafka-").expect("a folder");
+        let watch = watch(folder.path());
+        let ports = Ports::free(options.listeners.len());
+        Self { options, ports, java_options, watch, java: None, folder }
+    }
+
     /// Where clients connect to: `host:port`.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.ports.clients)
+    }
+
+    /// The same on a listener that was added.
+    pub fn bootstrap_of(&self, listener: &str) -> String {
+        let mut listeners = self.options.listeners.iter().zip(&self.ports.others);
+        let port = listeners.find_map(|((name, _), port)| (name == listener).then_some(port));
+        format!("127.0.0.1:{}", port.expect("a listener that was added"))
     }
 
     /// Where everybody may do everything, in a secured broker too, and whatever is advertised to clients.
@@ -237,10 +286,13 @@ impl Broker {
         let file = self.folder().join("server.properties");
         let text = self.options.text(&self.ports, &self.folder().join("data"));
         fs::write(&file, text).expect("it is our folder");
-        // 16 bytes in base64, the last of which says nothing.
-        let id: String = std::iter::repeat_with(fastrand::alphanumeric).take(21).chain(['A']).collect();
         let mut command = self.java(install::bounded_script(), "kafka.tools.StorageTool");
-        command.args(["format", "--standalone", "--cluster-id", &id, "--config"]).arg(file);
+        command.arg("format").arg("--config").arg(file);
+        match &self.options.node {
+            Some(node) => command.args(["--cluster-id", &node.cluster_id]),
+            None => command.args(["--standalone", "--cluster-id", &cluster_id()]),
+        };
+        command.args(self.options.scram.iter().flat_map(|user| ["--add-scram", user]));
         succeeded(&command.output().expect("it runs"));
     }
 
