@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::foreign::{producer, write_values};
+use super::foreign::{producer, recreate, write_values};
 use super::rig::{Process, Site, WITH_TABLE, WITHOUT_TABLE, code};
 use super::support::kafka::{Broker, BrokerOptions, shared_broker, wait_until};
 
@@ -71,21 +71,7 @@ impl Before {
 
     /// The commands made anew, with so many others.
     fn replace(&self, broker: &Broker, count: usize) {
-        broker.delete_topic(&self.site.commands_topic);
-        // What is deleted is gone only after a while.
-        wait_until("the topic is made anew", || {
-            let configs = COMMANDS.map(|(key, value)| format!("{key}={value}"));
-            let args = [
-                "--create",
-                "--topic",
-                &self.site.commands_topic,
-                "--config",
-                &configs[0],
-                "--config",
-                &configs[1],
-            ];
-            broker.tool("topics", &args, "").status.success()
-        });
+        recreate(&broker.bootstrap(), &self.site.commands_topic, &COMMANDS);
         let others: Vec<String> = (1..=count).map(|number| format!("BLACKLIST 203.0.113.{number}")).collect();
         let others: Vec<&[u8]> = others.iter().map(String::as_bytes).collect();
         write_values(&producer(&broker.bootstrap(), &[]), &self.site.commands_topic, &others);
