@@ -30,13 +30,8 @@ use crate::table::Anchor;
 const BEYOND_END_PATIENCE: Duration = Duration::from_secs(10);
 /// … in so many answers: the end that a new leader tells may lag.
 const BEYOND_END_ANSWERS: u32 = 3;
-/// How often the last folded record is compared with the log's while all is well: a reader keeps its offset
-/// when a topic is made anew, and goes on as if nothing had happened.
+/// How often the last folded record is compared with the log's while nothing is read.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// For how long a check counts, from when its question was sent. What is read later is not folded before
-/// another one: a process that was stopped, or had no processor for a while, wakes up to a log that may have
-/// been replaced meanwhile, without an error. Longer than the interval and an answer.
-pub const TRUST_MAX: Duration = Duration::from_secs(6);
 
 /// Why a state machine can't go on as it was. The text in each is one sentence for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,8 +57,6 @@ pub struct Check {
     /// When the log was first seen to end before our position, and in how many answers since.
     beyond_end: Option<(Instant, u32)>,
     record: Inquiry,
-    /// When the record was asked for last.
-    asked: Option<Instant>,
     /// Whether the record was found missing once, though the ends fit.
     record_missing: bool,
     identity: Inquiry,
@@ -122,7 +115,6 @@ impl Check {
             ends_fit: false,
             beyond_end: None,
             record_missing: false,
-            asked: None,
             record: if anchor.is_some() { Inquiry::Due } else { Inquiry::Done },
             identity: if expected.is_some() { Inquiry::Due } else { Inquiry::Done },
             expected,
@@ -136,22 +128,15 @@ impl Check {
 
     /// The questions that are due. The anchor is asked for only once the ends fit, because a log whose end
     /// lags has no record there yet.
-    pub fn questions(&mut self, now: Instant) -> Vec<Request> {
+    pub fn questions(&mut self) -> Vec<Request> {
         let mut questions = Vec::new();
         if self.identity.take_due() {
             questions.push(Request::Ask(Question::Identity));
         }
         if let Some(anchor) = self.anchor.filter(|_| self.ends_fit && self.record.take_due()) {
-            self.asked = Some(now);
             questions.push(Request::Ask(Question::RecordAt(anchor.offset)));
         }
         questions
-    }
-
-    /// When the record was asked for that showed which log it is; none if there was none to ask for, so that
-    /// any log is the one.
-    pub const fn asked(&self) -> Option<Instant> {
-        self.asked
     }
 
     /// Asks again for what was asked and not answered, because the client that would have answered is gone.
@@ -211,7 +196,7 @@ impl Check {
         Ok(match answer {
             _ if self.passed() => Step::Passed,
             Answer::Failed(..) => Step::Wait,
-            _ => Step::Ask(self.questions(now)),
+            _ => Step::Ask(self.questions()),
         })
     }
 

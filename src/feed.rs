@@ -9,11 +9,20 @@
 //!        └───────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing may be read before [`Next::Open`]: a deleted topic gives an error before its successor's first
-//! record can come, and that record must not be folded. While reading goes on, four things lead back to the
-//! check: the log ends before a position that was reached in it, the record that is watched is no longer
-//! there, the reader stands still although there is more, or records come after the last check has lost its
-//! worth ([`Feed::is_trusted`]). A watched record that is *another* one is trouble at once.
+//! Nothing may be read before [`Next::Open`], and nothing that was read is folded before it is *vouched* for: a
+//! topic can be deleted and made anew within milliseconds, and its reader goes on in the new one without an
+//! error. So each time something was read, the record that was folded last is asked for. If it still is the one
+//! that it was, all that was read before the question was sent is of the same log.
+//!
+//! ```text
+//! reader      811, 812        813
+//! question             ──► 810?       ──► 812?
+//! answer                        the same: fold 811, 812   the same: fold 813
+//! ```
+//!
+//! While reading goes on, three things lead back to the check: the log ends before a position that was reached in
+//! it, the record that is asked for is no longer there, or the reader stands still although there is more. A
+//! record that is *another* one is trouble at once.
 //!
 //! Part of the follower: it knows positions and anchors, and nothing of views. It opens and closes nothing
 //! itself, but says when to.
@@ -21,7 +30,7 @@
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::check::{CHECK_INTERVAL, Check, Step, TRUST_MAX, Trouble, another_record};
+use crate::check::{CHECK_INTERVAL, Check, Step, Trouble, another_record};
 use crate::log::{Answer, Ends, Identity, Question, Request, Topic};
 use crate::record::{Position, Record};
 use crate::table::Anchor;
@@ -50,7 +59,10 @@ pub struct Feed {
     moved: bool,
     /// Where the log began when it was last asked.
     start: Position,
-    anchor: AnchorWatch,
+    /// The record that is asked for, and how many reports were held when it was.
+    asked: Option<(Anchor, usize)>,
+    /// When that question was sent last.
+    sent: Option<Instant>,
     stuck: Stuck,
 }
 
@@ -74,29 +86,10 @@ pub enum Next {
     Ask(Vec<Request>),
     /// The log is the one: read it from here.
     Open(Position),
+    /// So many of the reports that were held when this was asked for are of the log.
+    Release(usize),
     /// Close the reader and check the log again.
     Recheck,
-}
-
-/// The check of a folded record that goes on while following.
-///
-/// Asked for is the record that was the last one when the check before was *sent*, not the newest: if the
-/// log was replaced without an error, the newest may already be the other log's, and would be found there.
-///
-/// ```text
-/// folded     … 810 … │ … 840 …│ … 870 …
-/// asked for          810      840          and 870 is watched once 840 was found to be the same
-/// ```
-#[derive(Debug, Default)]
-struct AnchorWatch {
-    /// The record to ask for next; none as long as nothing was folded.
-    watched: Option<Anchor>,
-    /// What is asked for, and the record to watch once that is found.
-    asked: Option<(Anchor, Option<Anchor>)>,
-    /// When the question was sent whose answer showed that the log is the one.
-    checked: Option<Instant>,
-    /// When the last question was sent.
-    sent: Option<Instant>,
 }
 
 /// Notices a reader that stands still although there is more to read.
@@ -133,7 +126,8 @@ impl Feed {
             state: State::Suspended,
             moved: false,
             start: Position::START,
-            anchor: AnchorWatch::default(),
+            asked: None,
+            sent: None,
             stuck: Stuck {
                 still: None,
                 patience: STUCK_PATIENCE,
@@ -158,16 +152,21 @@ impl Feed {
     /// known, nothing may be read.
     pub fn begin_check(&mut self, position: Position, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
         let mut check = Check::new(position, anchor, self.next, self.expected.clone());
-        let questions = check.questions(now);
+        let questions = check.questions();
         self.state = State::Checking(Box::new(check));
-        self.anchor = AnchorWatch { watched: anchor, ..AnchorWatch::default() };
+        (self.asked, self.sent) = (None, Some(now));
         self.stuck.still = None;
         questions
     }
 
-    /// Whether what is read now may be folded: the log was the one a short while ago.
-    pub fn is_trusted(&self, now: Instant) -> bool {
-        self.anchor.watched.is_none() || self.anchor.checked.is_some_and(|checked| now < checked + TRUST_MAX)
+    /// Asks whether this record, the last that was folded, still is the one that it was; so many reports are
+    /// held until that is known. One question at a time.
+    pub fn vouch(&mut self, anchor: Option<Anchor>, held: usize, now: Instant) -> Vec<Request> {
+        let Some(anchor) = anchor.filter(|_| self.is_reading() && self.asked.is_none()) else {
+            return Vec::new();
+        };
+        (self.asked, self.sent) = (Some((anchor, held)), Some(now));
+        vec![Request::Ask(Question::RecordAt(anchor.offset))]
     }
 
     /// Notes that records were read; they come in order.
@@ -188,19 +187,23 @@ impl Feed {
 
     /// Asks again for what was asked and not answered.
     pub fn ask_again(&mut self) {
-        self.anchor.ask_again();
+        self.asked = None;
         if let State::Checking(check) = &mut self.state {
             check.ask_again();
         }
     }
 
-    /// Asks what is due; `anchor` is the last record that was folded.
-    pub fn tick(&mut self, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
+    /// Asks what is due of a check.
+    pub fn tick(&mut self) -> Vec<Request> {
         match &mut self.state {
-            State::Suspended => Vec::new(),
-            State::Checking(check) => check.questions(now),
-            State::Reading => self.anchor.tick(anchor, now),
+            State::Checking(check) => check.questions(),
+            State::Suspended | State::Reading => Vec::new(),
         }
+    }
+
+    /// Whether it is time to have the log vouched for though nothing was read.
+    pub fn is_vouch_due(&self, now: Instant) -> bool {
+        self.sent.is_none_or(|sent| now >= sent + CHECK_INTERVAL)
     }
 
     /// Takes in an answer; `position_asked` is the position of the served view when the question for the ends
@@ -227,7 +230,6 @@ impl Feed {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
             Step::Passed => {
-                self.anchor.checked = Some(check.asked().unwrap_or(now));
                 self.state = State::Reading;
                 Next::Open(self.next)
             }
@@ -248,48 +250,23 @@ impl Feed {
                 Ok(if recheck { Next::Recheck } else { Next::Nothing })
             }
             Answer::RecordAt(offset, record) => {
-                let Some((asked, next)) = self.anchor.asked.take_if(|(asked, _)| asked.offset == *offset)
-                else {
+                let Some((asked, held)) = self.asked.take_if(|(asked, _)| asked.offset == *offset) else {
                     return Ok(Next::Nothing);
                 };
                 match record {
-                    Some(record) if Anchor::of(record) != asked => return Err(another_record(asked)),
+                    Some(record) if Anchor::of(record) != asked => Err(another_record(asked)),
                     // The log lost its end, or is another one: the full check tells.
-                    None if asked.offset.position() >= self.start => return Ok(Next::Recheck),
+                    None if asked.offset.position() >= self.start => Ok(Next::Recheck),
                     // Retention took it. What is behind it was read without a break, so reading goes on.
-                    Some(_) | None => (self.anchor.watched, self.anchor.checked) = (next, self.anchor.sent),
+                    Some(_) | None => Ok(Next::Release(held)),
                 }
-                Ok(Next::Nothing)
             }
             Answer::Failed(Question::RecordAt(_), _) => {
-                self.anchor.ask_again();
+                self.asked = None;
                 Ok(Next::Nothing)
             }
             _ => Ok(Next::Nothing),
         }
-    }
-}
-
-impl AnchorWatch {
-    /// The question for the watched record, when it is due; `anchor` is the newest record that was folded.
-    fn tick(&mut self, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
-        // The log was empty when it was checked: the first record that was folded is the first to watch.
-        let Some(watched) = self.watched else {
-            (self.watched, self.checked) = (anchor, Some(now));
-            return Vec::new();
-        };
-        let due = self.asked.is_none() && self.sent.is_none_or(|sent| now >= sent + CHECK_INTERVAL);
-        if !due {
-            return Vec::new();
-        }
-        (self.asked, self.sent) = (Some((watched, anchor)), Some(now));
-        vec![Request::Ask(Question::RecordAt(watched.offset))]
-    }
-
-    /// Asks for the same record again with the next question: it must not get away because one answer failed,
-    /// or because the client that would have answered is gone.
-    fn ask_again(&mut self) {
-        self.asked = None;
     }
 }
 

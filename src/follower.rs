@@ -45,7 +45,7 @@ mod bootstrap;
 mod fold;
 mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -195,6 +195,10 @@ enum Stage {
 struct Reading {
     feed: Feed,
     candidate: Option<Candidate>,
+    /// What was read and is not vouched for.
+    held: VecDeque<ReadEvent>,
+    /// The record that was folded last when it was asked whether the log is the one.
+    newest: Option<Anchor>,
     /// When the log is to be checked again after its reader failed.
     resume_at: Option<Instant>,
     /// How long to wait after a reader that failed before it had read anything.
@@ -207,6 +211,8 @@ struct Reading {
 struct Candidate {
     view: View,
     refused: RefusedCounts,
+    /// The record that the log is known by: of those that were folded, the last that was vouched for.
+    known: Option<Anchor>,
     /// Whether it comes of a table whose watermark names a record of the log, so that the two are known to
     /// belong together. A table that was only begun names none, and would agree with any log.
     anchored: bool,
@@ -222,7 +228,7 @@ struct Clocks {
 impl Reading {
     fn new(feed: Feed, candidate: Candidate, seed: u64) -> Self {
         let waits = Backoff::new(READER_WAIT_FIRST, BOOTSTRAP_WAIT_MAX, seed);
-        Self { feed, candidate: Some(candidate), resume_at: None, waits }
+        Self { feed, candidate: Some(candidate), held: VecDeque::new(), newest: None, resume_at: None, waits }
     }
 
     /// Position and anchor of the view that is folded into.
@@ -232,6 +238,23 @@ impl Reading {
             Some(candidate) => place(&candidate.view),
             None => served.with_view(place),
         }
+    }
+
+    /// The record that the log is known by. What is served holds nothing that was not vouched for.
+    fn known(&self, served: &Served) -> Option<Anchor> {
+        match &self.candidate {
+            Some(candidate) => candidate.known,
+            None => served.with_view(View::anchor),
+        }
+    }
+
+    /// Asks whether the log still is the one, for what was read so far.
+    fn vouch(&mut self, served: &Served, now: Instant) -> Vec<Request> {
+        let requests = self.feed.vouch(self.known(served), self.held.len(), now);
+        if !requests.is_empty() {
+            self.newest = self.place(served).1;
+        }
+        requests
     }
 }
 
@@ -286,8 +309,10 @@ impl Follower {
                 self.recheck(clocks);
             }
             Stage::Reading(reading) => {
-                let (_, anchor) = reading.place(&self.served);
-                let requests = reading.feed.tick(anchor, clocks.now);
+                let mut requests = reading.feed.tick();
+                if reading.feed.is_vouch_due(clocks.now) {
+                    requests.extend(reading.vouch(&self.served, clocks.now));
+                }
                 self.request(requests);
             }
         }
@@ -359,6 +384,7 @@ impl Follower {
                 let request = self.open(Topic::Commands, from);
                 self.request([request]);
             }
+            Ok(Next::Release(count)) => self.release(count, clocks),
             Ok(Next::Recheck) => self.recheck(clocks),
             Err(trouble) => self.stumble(trouble, clocks),
         }
@@ -426,8 +452,9 @@ impl Follower {
         self.settings_watch.ask_again();
         let Stage::Reading(reading) = &mut self.stage else { return };
         reading.resume_at = None;
-        let (position, anchor) = reading.place(&self.served);
-        let requests = reading.feed.begin_check(position, anchor, clocks.now);
+        reading.held.clear();
+        let ((position, _), known) = (reading.place(&self.served), reading.known(&self.served));
+        let requests = reading.feed.begin_check(position, known, clocks.now);
         self.request(requests);
         self.ask(clocks.now);
     }

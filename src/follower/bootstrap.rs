@@ -67,7 +67,7 @@ impl Loading {
         let watermark = self.table.check().map_err(|error| Trouble::Again(error.to_string()))?;
         let Watermark { position, anchor, skipped, cluster_id, commands_topic, .. } = watermark.clone();
         let view = View::from_rows(self.table.rows().copied(), position, anchor, skipped);
-        let candidate = Candidate { view, anchored: anchor.is_some(), ..Candidate::default() };
+        let candidate = Candidate { view, known: anchor, anchored: anchor.is_some(), ..Candidate::default() };
         let feed = Feed::from_table(position, Identity { cluster_id, commands_topic }, self.seed);
         Ok(Reading::new(feed, candidate, self.seed))
     }

@@ -26,18 +26,60 @@ use crate::view::{FutureCommand, View};
 /// that nobody waits long for the mutex, and enough that publishing costs little beside folding.
 const PUBLISH_RECORDS_MAX: usize = 128;
 
+/// The most reports that wait until the log is vouched for; with more, it is checked anew and they are read again.
+const HELD_MAX: usize = 64;
+
 impl Follower {
     /// Takes in what the reader of the commands reports. Reports come from the open session only, and that is
-    /// opened once the log was checked.
+    /// opened once the log was checked; before they are folded, the log has to be vouched for once more. Only a
+    /// candidate takes records before that: nobody sees it, and its end waits.
     pub(super) fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
         let Stage::Reading(reading) = &mut self.stage else { return };
+        let is_seen = reading.candidate.is_none() || matches!(event, ReadEvent::End(_));
         match event {
             ReadEvent::Failed(reason) => {
                 self.detail.message = Some(reason);
                 self.pause(clocks);
             }
-            // They may be another log's: read again once it is known that they are not.
-            ReadEvent::Records(_) if !reading.feed.is_trusted(clocks.now) => return self.recheck(clocks),
+            event if is_seen && reading.known(&self.served).is_some() => {
+                reading.held.push_back(event);
+                match reading.held.len() > HELD_MAX {
+                    true => self.recheck(clocks),
+                    false => self.vouch(clocks),
+                }
+            }
+            event => self.fold(event, clocks),
+        }
+    }
+
+    /// Asks whether the log still is the one, for what is held.
+    fn vouch(&mut self, clocks: Clocks) {
+        let Stage::Reading(reading) = &mut self.stage else { return };
+        let requests = reading.vouch(&self.served, clocks.now);
+        self.request(requests);
+    }
+
+    /// Folds what is vouched for, and asks for what came since.
+    pub(super) fn release(&mut self, count: usize, clocks: Clocks) {
+        if let Stage::Reading(reading) = &mut self.stage
+            && let Some(candidate) = &mut reading.candidate
+        {
+            candidate.known = reading.newest;
+        }
+        for _ in 0..count {
+            let Stage::Reading(reading) = &mut self.stage else { return };
+            let Some(event) = reading.held.pop_front() else { break };
+            self.fold(event, clocks);
+        }
+        if matches!(&self.stage, Stage::Reading(reading) if !reading.held.is_empty()) {
+            self.vouch(clocks);
+        }
+    }
+
+    fn fold(&mut self, event: ReadEvent, clocks: Clocks) {
+        let Stage::Reading(reading) = &mut self.stage else { return };
+        match event {
+            ReadEvent::Failed(_) => {}
             ReadEvent::Records(records) => {
                 reading.feed.progress(&records);
                 let caught_up = reading.candidate.is_none();
@@ -110,6 +152,7 @@ impl Follower {
                 }
             }
         }
+        candidate.known = candidate.known.or(candidate.view.anchor());
         None
     }
 

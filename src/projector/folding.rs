@@ -10,7 +10,9 @@
 //! ```
 //!
 //! The log is checked before the first record, after every failure, and every few seconds meanwhile; while a
-//! check made by the way is under way, folding goes on. Until the ids are recovered, or the repair is done,
+//! check made by the way is under way, folding goes on. What is folded is written only once the log is *vouched*
+//! for: a topic can be made anew without an error, and its reader goes on in the new one. So before each
+//! transaction a record is asked for that is known to be the log's, and folding waits for the answer. Until the ids are recovered, or the repair is done,
 //! the view is not *whole*, and nothing is written but signs of life.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -18,12 +20,12 @@ use std::time::Instant;
 
 use super::batch::{Batch, Repair};
 use super::{Halt, Reason, identity_of};
-use crate::check::{CHECK_INTERVAL, Check, Step, TRUST_MAX, Trouble};
+use crate::check::{CHECK_INTERVAL, Check, Step, Trouble, another_record};
 use crate::command::CommandError;
 use crate::ends::EndProof;
-use crate::log::{Answer, Identity, Request, Topic};
+use crate::log::{Answer, Identity, Question, Request, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
-use crate::table::{Table, Watermark};
+use crate::table::{Anchor, Table, Watermark};
 use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
 
 /// The view that the table is to hold, and what of it the table does not hold yet.
@@ -40,7 +42,14 @@ pub(super) struct Folding {
     held: VecDeque<Record>,
     /// The check that is under way; none between two of them.
     check: Option<Check>,
-    /// When the question was sent whose answer showed that the log is the one; none before the first time.
+    /// How far the view was when that check began.
+    checking: Place,
+    /// How far the view is known to be of the log, and by which record.
+    vouched: Place,
+    /// What is asked for before a transaction, and how far the view was then.
+    vouching: Option<(Anchor, Place)>,
+    vouch_failed: bool,
+    /// When the log was last found to be the one; none before the first time.
     checked: Option<Instant>,
     /// Whether a reader of the commands is open.
     reading: bool,
@@ -50,6 +59,9 @@ pub(super) struct Folding {
     /// Set once nothing more is to be folded.
     farewell: Option<Farewell>,
 }
+
+/// How far a view is, and the last record in it.
+type Place = (Position, Option<Anchor>);
 
 /// What comes after the last transaction, which releases the role.
 #[derive(Clone, Debug)]
@@ -68,6 +80,8 @@ pub(super) enum Next {
     Ask(Vec<Request>),
     /// The log is the one: read it from here.
     Open(Position),
+    /// Close the reader and check the log again.
+    Recheck,
 }
 
 impl Folding {
@@ -76,7 +90,8 @@ impl Folding {
     pub(super) fn continuing(view: View, identity: Identity) -> Self {
         let next = view.position().back(DUPLICATE_WINDOW);
         let check = Check::new(view.position(), view.anchor(), next, Some(identity.clone()));
-        Self::new(view, identity, next, check)
+        let place = (view.position(), view.anchor());
+        Self::new(view, identity, next, check, place)
     }
 
     /// Begins anew with the first command, in order to repair a table that contradicts its watermark. The log
@@ -88,10 +103,10 @@ impl Folding {
         let Watermark { position, anchor, .. } = *watermark;
         let check = Check::new(position, anchor, Position::START, Some(identity.clone()));
         let repair = Some(Box::new(Repair::new(table, position)));
-        Self { repair, ..Self::new(view, identity, Position::START, check) }
+        Self { repair, ..Self::new(view, identity, Position::START, check, (Position::START, anchor)) }
     }
 
-    fn new(view: View, identity: Identity, next: Position, check: Check) -> Self {
+    fn new(view: View, identity: Identity, next: Position, check: Check, place: Place) -> Self {
         Self {
             view,
             identity,
@@ -100,6 +115,10 @@ impl Folding {
             next,
             held: VecDeque::new(),
             check: Some(check),
+            checking: place,
+            vouched: place,
+            vouching: None,
+            vouch_failed: false,
             checked: None,
             reading: false,
             proof: EndProof::default(),
@@ -118,8 +137,13 @@ impl Folding {
         self.checked.is_some() && self.next >= self.view.position() && self.repair.is_none()
     }
 
-    /// Whether records must wait for a transaction to be answered.
+    /// Whether records must wait: for a transaction to be answered, or for the log to be vouched for.
     pub(super) fn is_full(&self) -> bool {
+        self.is_filled() || self.vouching.is_some()
+    }
+
+    /// Whether a transaction is full and another one under way.
+    pub(super) fn is_filled(&self) -> bool {
         self.batch.is_full()
     }
 
@@ -135,6 +159,49 @@ impl Folding {
         let quiet = self.batch.is_empty() && now >= written + super::WATERMARK_INTERVAL;
         let fresh = self.proven.is_some_and(|proven| proven >= written);
         self.is_whole() && (self.farewell.is_some() || self.batch.is_due(now) || quiet && fresh)
+    }
+
+    /// Whether all of the view is known to be of the log.
+    pub(super) fn is_vouched(&self) -> bool {
+        self.vouched.1.is_none() || self.vouched.0 >= self.view.position()
+    }
+
+    /// Asks whether the log still is the one, for all that was folded.
+    pub(super) fn vouch(&mut self) -> Option<Request> {
+        let anchor = self.vouched.1.filter(|_| self.vouching.is_none())?;
+        self.vouching = Some((anchor, self.place()));
+        Some(Request::Ask(Question::RecordAt(anchor.offset)))
+    }
+
+    fn place(&self) -> Place {
+        (self.view.position(), self.view.anchor())
+    }
+
+    /// Notes that the view up to there is of the log.
+    fn known(&mut self, place: Place) {
+        if place.0 >= self.vouched.0 && place.1.is_some() {
+            self.vouched = place;
+        }
+    }
+
+    /// Takes in the answer to what was asked before a transaction.
+    fn judge_vouched(&mut self, answer: &Answer) -> Result<Next, Trouble> {
+        match answer {
+            // Asked again with the next tick, so that a question that always fails does not become a loop.
+            Answer::Failed(Question::RecordAt(_), _) => self.vouch_failed = true,
+            Answer::RecordAt(offset, record) => {
+                let asked = self.vouching.take_if(|(anchor, _)| anchor.offset == *offset);
+                let Some((anchor, place)) = asked else { return Ok(Next::Nothing) };
+                match record {
+                    Some(record) if Anchor::of(record) == anchor => self.known(place),
+                    Some(_) => return Err(another_record(anchor)),
+                    // Retention took it, or the log lost it: the full check tells.
+                    None => return Ok(Next::Recheck),
+                }
+            }
+            _ => {}
+        }
+        Ok(Next::Nothing)
     }
 
     /// What is to be written next.
@@ -155,6 +222,7 @@ impl Folding {
     /// Ends the fold; one more transaction follows.
     pub(super) fn part(&mut self, farewell: Farewell) {
         self.held.clear();
+        self.vouching = None;
         self.farewell = Some(farewell);
     }
 
@@ -224,6 +292,10 @@ impl Folding {
             applied => applied?,
         };
         self.next = record.offset.next();
+        // The first record of all shows which log it is.
+        if self.vouched.1.is_none() {
+            self.vouched = self.place();
+        }
         // A repair writes one difference at its end, and none of the changes on its way.
         if self.repair.is_none() {
             self.batch.add(&changes, now);
@@ -270,13 +342,16 @@ impl Folding {
     pub(super) fn recheck(&mut self) {
         self.held.clear();
         self.proof.forget();
-        let (position, anchor) = (self.view.position(), self.view.anchor());
+        self.vouching = None;
+        self.checking = self.place();
+        let (position, anchor) = (self.view.position(), self.vouched.1);
         self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
         self.reading = false;
     }
 
     /// Asks again for what was asked and not answered.
     pub(super) fn ask_again(&mut self) {
+        self.vouching = None;
         if let Some(check) = &mut self.check {
             check.ask_again();
         }
@@ -285,17 +360,15 @@ impl Folding {
     /// Asks what is due. While all is well the log is checked too: a reader keeps its offset when a topic is
     /// made anew, and goes on as if nothing had happened.
     pub(super) fn tick(&mut self, now: Instant) -> Vec<Request> {
+        if std::mem::take(&mut self.vouch_failed) {
+            self.vouching = None;
+        }
         if self.check.is_none() && self.checked.is_some_and(|checked| now >= checked + CHECK_INTERVAL) {
-            let (position, anchor) = (self.view.position(), self.view.anchor());
+            self.checking = self.place();
+            let (position, anchor) = (self.view.position(), self.vouched.1);
             self.check = Some(Check::new(position, anchor, position, None));
         }
-        self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default()
-    }
-
-    /// Whether what is read now may be folded: the log was the one a short while ago. What is folded from
-    /// another one is written, and stays until an operator rebuilds the table.
-    pub(super) fn is_trusted(&self, now: Instant) -> bool {
-        self.view.anchor().is_none() || self.checked.is_some_and(|checked| now < checked + TRUST_MAX)
+        self.check.as_mut().map(|check| check.questions()).unwrap_or_default()
     }
 
     /// Takes in an answer; `asked` is when the question for the ends was sent, if it is one to that.
@@ -311,9 +384,10 @@ impl Folding {
         if let (Answer::Ends(Topic::Commands, ends), Some(asked)) = (answer, asked) {
             self.proof.answered(asked, *ends);
         }
+        let vouched = self.judge_vouched(answer)?;
         let next = self.judge(answer, now)?;
         self.prove();
-        Ok(next)
+        Ok(if matches!(vouched, Next::Recheck) { vouched } else { next })
     }
 
     /// Judges an answer by the check under way, and begins to read once it has passed.
@@ -323,8 +397,8 @@ impl Folding {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
             Step::Passed => {
-                self.checked = Some(check.asked().unwrap_or(now));
-                self.check = None;
+                (self.check, self.checked) = (None, Some(now));
+                self.known(self.checking);
                 let opened = std::mem::replace(&mut self.reading, true);
                 if opened { Next::Nothing } else { Next::Open(self.next) }
             }
