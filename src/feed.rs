@@ -9,10 +9,10 @@
 //!        └───────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing may be read before [`Next::Open`], and nothing that was read is folded before it is *vouched* for: a
-//! topic can be deleted and made anew within milliseconds, and its reader goes on in the new one without an
-//! error. So each time something was read, the record that was folded last is asked for. If it still is the one
-//! that it was, all that was read before the question was sent is of the same log.
+//! Nothing may be read before [`Next::Open`], and nothing that was read is folded before it is *vouched* for:
+//! a topic can be deleted and made anew within milliseconds, and its reader goes on in the new one without an
+//! error. So each time something was read, the record that was folded last is asked for. If it still is the
+//! one that it was, all that was read before the question was sent is of the same log.
 //!
 //! ```text
 //! reader      811, 812        813
@@ -20,9 +20,9 @@
 //! answer                        the same: fold 811, 812   the same: fold 813
 //! ```
 //!
-//! While reading goes on, three things lead back to the check: the log ends before a position that was reached in
-//! it, the record that is asked for is no longer there, or the reader stands still although there is more. A
-//! record that is *another* one is trouble at once.
+//! While reading goes on, three things lead back to the check: the log ends before a position that was
+//! reached in it, the record that is asked for is no longer there, or the reader stands still although there
+//! is more. A record that is *another* one is trouble at once.
 //!
 //! Part of the follower: it knows positions and anchors, and nothing of views. It opens and closes nothing
 //! itself, but says when to.

@@ -2,7 +2,8 @@
 //! happens, what is served is the fold of the log up to the position that is stated, and nothing that was
 //! acknowledged is lost.
 //!
-//! Most of it is waiting, so that scenarios run beside each other, on brokers of their own where they disturb.
+//! Most of it is waiting, so that scenarios run beside each other, on brokers of their own where they
+//! disturb.
 #![cfg(feature = "kafka")]
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a test panics where it fails")]
 

@@ -26,13 +26,14 @@ use crate::view::{FutureCommand, View};
 /// that nobody waits long for the mutex, and enough that publishing costs little beside folding.
 const PUBLISH_RECORDS_MAX: usize = 128;
 
-/// The most reports that wait until the log is vouched for; with more, it is checked anew and they are read again.
+/// The most reports that wait until the log is vouched for; with more, it is checked anew and they are read
+/// again.
 const HELD_MAX: usize = 64;
 
 impl Follower {
     /// Takes in what the reader of the commands reports. Reports come from the open session only, and that is
-    /// opened once the log was checked; before they are folded, the log has to be vouched for once more. Only a
-    /// candidate takes records before that: nobody sees it, and its end waits.
+    /// opened once the log was checked; before they are folded, the log has to be vouched for once more. Only
+    /// a candidate takes records before that: nobody sees it, and its end waits.
     pub(super) fn read_commands(&mut self, event: ReadEvent, clocks: Clocks) {
         let Stage::Reading(reading) = &mut self.stage else { return };
         let is_seen = reading.candidate.is_none() || matches!(event, ReadEvent::End(_));
@@ -93,8 +94,8 @@ impl Follower {
                 // The end may lie behind the last record: the feed must know, or it would seem to stand
                 // still.
                 reading.feed.reached(position);
-                // A reader that got there works, though a quiet log gives it nothing: when it fails after days,
-                // failures of long ago must not make the next one wait.
+                // A reader that got there works, though a quiet log gives it nothing: when it fails after
+                // days, failures of long ago must not make the next one wait.
                 reading.waits.reset();
                 // The end of a log whose new leader lags: the ids before the table are not all read yet.
                 // It is reported again once there is more, so that the candidate just waits.

@@ -10,10 +10,11 @@
 //! ```
 //!
 //! The log is checked before the first record, after every failure, and every few seconds meanwhile; while a
-//! check made by the way is under way, folding goes on. What is folded is written only once the log is *vouched*
-//! for: a topic can be made anew without an error, and its reader goes on in the new one. So before each
-//! transaction a record is asked for that is known to be the log's, and folding waits for the answer. Until the ids are recovered, or the repair is done,
-//! the view is not *whole*, and nothing is written but signs of life.
+//! check made by the way is under way, folding goes on. What is folded is written only once the log is
+//! *vouched* for: a topic can be made anew without an error, and its reader goes on in the new one. So before
+//! each transaction a record is asked for that is known to be the log's, and folding waits for the answer.
+//! Until the ids are recovered, or the repair is done, the view is not *whole*, and nothing is written but
+//! signs of life.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
