@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use portcullis::log::{Answer, Log as _, Question, Topic};
+use portcullis::record::Position;
 use serde_json::{Value, json};
 
 use super::foreign::{producer, recreate, write_values};
@@ -72,6 +74,10 @@ impl Before {
     /// The commands made anew, with so many others.
     fn replace(&self, broker: &Broker, count: usize) {
         recreate(&broker.bootstrap(), &self.site.commands_topic, &COMMANDS);
+        // Until the broker has done what it says, it takes records into the old one.
+        let mut questioner = self.site.log(&WITH_TABLE).questioner();
+        let is_new = |answer| matches!(answer, Answer::Ends(_, ends) if ends.high == Position::START);
+        wait_until("the new topic is there", || is_new(questioner.ask(Question::Ends(Topic::Commands))));
         let others: Vec<String> = (1..=count).map(|number| format!("BLACKLIST 203.0.113.{number}")).collect();
         let others: Vec<&[u8]> = others.iter().map(String::as_bytes).collect();
         write_values(&producer(&broker.bootstrap(), &[]), &self.site.commands_topic, &others);
