@@ -56,7 +56,10 @@ pub enum Trouble {
 #[derive(Debug)]
 pub struct Check {
     position: Position,
+    /// The record that was folded last, which a reader begins with …
     anchor: Option<Anchor>,
+    /// … and the one that the log is known by, which is asked for.
+    known: Option<Anchor>,
     /// The log must still hold everything from here on.
     reach: Position,
     ends_fit: bool,
@@ -189,6 +192,7 @@ impl Check {
         Self {
             position,
             anchor,
+            known: anchor,
             reach,
             ends_fit: false,
             start: Position::START,
@@ -199,6 +203,14 @@ impl Check {
             identity: if expected.is_some() { Inquiry::Due } else { Inquiry::Done },
             expected,
         }
+    }
+
+    /// The same, asking for an earlier record than the one that was folded last: that one may be of another
+    /// log already, if it was read after the last check.
+    #[must_use]
+    pub fn known_by(mut self, known: Option<Anchor>) -> Self {
+        self.known = known.or(self.anchor);
+        self
     }
 
     fn seam(&self) -> Seam {
@@ -219,7 +231,7 @@ impl Check {
         if self.identity.take_due() {
             questions.push(Request::Ask(Question::Identity));
         }
-        if let Some(anchor) = self.anchor.filter(|_| self.ends_fit && self.record.take_due()) {
+        if let Some(anchor) = self.known.filter(|_| self.ends_fit && self.record.take_due()) {
             self.asked = Some(now);
             questions.push(Request::Ask(Question::RecordAt(anchor.offset)));
         }
@@ -256,7 +268,7 @@ impl Check {
             }
             return Ok(());
         }
-        let needed = self.anchor.map_or(self.reach, |anchor| self.reach.min(anchor.offset.position()));
+        let needed = self.known.map_or(self.reach, |known| self.reach.min(known.offset.position()));
         if start > needed {
             return Err(Trouble::Gap(format!(
                 "the commands log begins at {start}; {needed} and later are needed"
@@ -294,7 +306,7 @@ impl Check {
     }
 
     fn record(&mut self, offset: Offset, record: Option<&Record>) -> Result<(), Trouble> {
-        let Some(anchor) = self.anchor.filter(|anchor| anchor.offset == offset) else { return Ok(()) };
+        let Some(anchor) = self.known.filter(|known| known.offset == offset) else { return Ok(()) };
         match record {
             // Retention may have taken it since the ends were asked for: they are asked for again.
             None if !self.record_missing => {

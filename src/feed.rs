@@ -157,10 +157,13 @@ impl Feed {
     /// Begins to ask whether the log is the one, for the view with this position and anchor. Until it is
     /// known, nothing may be read.
     pub fn begin_check(&mut self, position: Position, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
-        let mut check = Check::new(position, anchor, self.next, self.expected.clone());
+        // What was read since the last check may be of another log already: so the record before it is asked for.
+        let watched = self.anchor.watched.or(anchor);
+        let check = Check::new(position, anchor, self.next, self.expected.clone());
+        let mut check = check.known_by(watched);
         let questions = check.questions(now);
         self.state = State::Checking(Box::new(check));
-        self.anchor = AnchorWatch { watched: anchor, ..AnchorWatch::default() };
+        self.anchor = AnchorWatch { watched, ..AnchorWatch::default() };
         self.stuck.still = None;
         questions
     }

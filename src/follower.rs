@@ -101,6 +101,10 @@ pub enum Effect {
     /// Make this snapshot the one that lookups see, by
     /// [`Publisher::publish`](crate::snapshot::Publisher::publish).
     Publish(Arc<Snapshot>),
+    /// Tell all who ask that what is published by now was at the log's end at this time, by
+    /// [`Status::set_proven`]. Not before it is published: an answer would name the age of a list that it was
+    /// not made from.
+    Proven(Instant),
     /// Tell people of a record that is no command. There may be very many: who tells limits the rate.
     Undecodable(Offset, CommandError),
     /// Send [`Event::Tick`] as soon as nothing else is to be done: there is more work than one turn takes.
@@ -150,6 +154,7 @@ pub enum Effect {
 ///                 events.extend(reports.map(|report| Event::Read(topic, session, report)));
 ///             }
 ///             Effect::Publish(snapshot) => published = Some(snapshot),
+///             Effect::Proven(at) => status.set_proven(at),
 ///             _ => {}
 ///         }
 ///     }

@@ -398,7 +398,7 @@ impl Projector {
     /// Goes on as the active one, if it gets on at all.
     fn carry_on(&mut self, clocks: Clocks) {
         // While a transaction is full, nothing comes because nothing is taken: that is no standstill.
-        if !self.wants_records() {
+        if matches!(&self.stage, Stage::Folding(folding) if folding.is_filled()) {
             self.patience.progress(clocks.now);
         }
         match self.patience.tick(clocks.now) {
@@ -463,8 +463,6 @@ impl Projector {
             // After the last transaction nothing more is folded: what comes now is for whoever follows.
             _ if folding.farewell().is_some() => return,
             ReadEvent::Failed(_) => return self.read_anew(clocks),
-            // They may be another log's: read again once it is known that they are not.
-            ReadEvent::Records(_) if !folding.is_trusted(clocks.now) => return self.read_anew(clocks),
             // It was delivered though nothing was wanted: held here, it would leave memory without a bound.
             _ if folding.is_full() => return self.read_anew(clocks),
             ReadEvent::Records(records) => folding.hold(records),
@@ -512,6 +510,7 @@ impl Projector {
                     self.difficulty = None;
                 }
                 self.follow(next, clocks);
+                self.fold(clocks);
             }
             _ => {}
         }
@@ -523,6 +522,7 @@ impl Projector {
             Ok(Next::Nothing) => {}
             Ok(Next::Ask(requests)) => self.request(requests),
             Ok(Next::Open(from)) => self.open(Topic::Commands, from),
+            Ok(Next::Recheck) => return self.read_anew(clocks),
             Err(trouble) => return self.halt(trouble.into(), clocks),
         }
         self.write(clocks);

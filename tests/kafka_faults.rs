@@ -2,7 +2,8 @@
 //! happens, what is served is the fold of the log up to the position that is stated, and nothing that was
 //! acknowledged is lost.
 //!
-//! Most of it is waiting, so that scenarios run beside each other, on brokers of their own where they disturb.
+//! Most of it is waiting, so that scenarios run beside each other, on brokers of their own where they
+//! disturb.
 #![cfg(feature = "kafka")]
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a test panics where it fails")]
 
@@ -69,6 +70,7 @@ fn topics_that_are_made_anew_and_foreign_transactions_leave_no_wrong_list() {
     together(&[
         ("shorter", another::a_topic_made_anew_and_shorter_is_not_gone_on_with),
         ("longer", another::a_topic_made_anew_and_longer_is_not_gone_on_with),
+        ("at once", another::a_topic_made_anew_and_longer_at_once_raises_the_alarm_and_is_not_projected),
         ("unseen", another::a_topic_made_anew_while_nobody_looked_is_not_gone_on_with),
         ("transactions", transactions::a_foreign_transaction_hides_what_is_behind_it_and_that_is_said),
     ]);

@@ -131,7 +131,8 @@ fn hanging(scene: &mut Scene) -> Instant {
 /// Measures each fault, and prints a table.
 pub(crate) fn measure() {
     println!(
-        "| fault | age above 3 s after | says why after | follows again after its end | the table there again | \
+        "| fault | age above 3 s after | says why after | follows again after its end | the table there again \
+         | \
          groups acknowledged | repeated | answers | wrong | lost |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Follower, Stage};
+use super::{Effect, Follower, Stage};
 use crate::log::Ends;
 use crate::status::{Alarm, Degraded, Detail, Phase};
 use crate::view::View;
@@ -29,7 +29,7 @@ impl Follower {
             && reading.feed.is_reading()
             && let Some(proven) = self.ends.reached(self.served.with_view(View::position))
         {
-            self.status.set_proven(proven);
+            self.effects.push(Effect::Proven(proven));
             self.detail.message = None;
         }
     }

@@ -126,12 +126,14 @@ impl Sidecar {
         if !taken.contains(&head.method) {
             return Err(Problem::method_not_allowed(allowed));
         }
+        // Before the snapshot: with one that is published in between, the age is rather too high than too low.
+        let age_ms = self.age_ms(now);
         let answer = match route {
             Route::CheckSegment(segment) => {
-                return Ok(self.checked(&lookup::check_segment(self, head, segment)?, head, now));
+                return Ok(self.checked(&lookup::check_segment(self, head, segment)?, head, age_ms));
             }
             Route::Check if head.method == Method::POST => return Ok(Routed::Waits(Waiting::Batch)),
-            Route::Check => return Ok(self.checked(&lookup::check_parameter(self, head)?, head, now)),
+            Route::Check => return Ok(self.checked(&lookup::check_parameter(self, head)?, head, age_ms)),
             Route::Healthz => health::healthz(),
             Route::Readyz => health::readyz(self, head)?,
             Route::Status => health::status(self, head)?,
@@ -143,8 +145,8 @@ impl Sidecar {
     }
 
     /// The answer to a check.
-    fn checked(&self, checked: &Checked, head: &Parts, now: Instant) -> Routed {
-        let stamp = Stamp { position: checked.position, age_ms: self.age_ms(now) };
+    fn checked(&self, checked: &Checked, head: &Parts, age_ms: Option<u64>) -> Routed {
+        let stamp = Stamp { position: checked.position, age_ms };
         let mut verdicts = self.verdicts.borrow_mut();
         Routed::Answered(verdicts.answer(checked.verdict, wanted_form(head), stamp))
     }
@@ -168,10 +170,11 @@ impl Sidecar {
     /// Adds the position and the age of the snapshot to an answer that does not name them yet.
     pub(super) fn stamped(&self, mut answer: Answer, now: Instant) -> Answer {
         let headers = answer.headers_mut();
+        let age_ms = self.age_ms(now);
         let Some(position) = self.with_snapshot(Snapshot::position) else { return answer };
         // An answer made from a snapshot names that one's position; meanwhile there may be a newer one.
         headers.entry(POSITION).or_insert_with(|| position.number().into());
-        if let Some(age_ms) = self.age_ms(now) {
+        if let Some(age_ms) = age_ms {
             headers.insert(AGE_MS, age_ms.into());
         }
         answer

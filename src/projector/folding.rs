@@ -9,19 +9,20 @@
 //! repair: from 0, apply ─► view, no batch, up to p ─► difference to the table ─► batch
 //! ```
 //!
-//! The log is checked before the first record, after every failure, and every few seconds meanwhile; while a
-//! check made by the way is under way, folding goes on. Until the ids are recovered, or the repair is done,
-//! the view is not *whole*, and nothing is written but signs of life.
+//! The log is checked before the first record and after every failure. What is folded is written only once the
+//! log is *vouched* for: before each transaction a record is asked for that the log is known by, and folding
+//! waits for the answer. Until the ids are recovered, or the repair is done, the view is not *whole*, and
+//! nothing is written but signs of life.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::batch::{Batch, Repair};
 use super::{Halt, Reason, identity_of};
-use crate::check::{CHECK_INTERVAL, Check, Seam, Step, TRUST_MAX, Trouble};
+use crate::check::{CHECK_INTERVAL, Check, Seam, Step, Trouble, another_record};
 use crate::command::CommandError;
 use crate::ends::EndProof;
-use crate::log::{Answer, Identity, ReadEvent, Request, Topic};
+use crate::log::{Answer, Identity, Question, ReadEvent, Request, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
 use crate::table::{Anchor, Table, Watermark};
 use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
@@ -44,8 +45,12 @@ pub(super) struct Folding {
     held: VecDeque<Record>,
     /// The check that is under way; none between two of them.
     check: Option<Check>,
-    /// When the question was sent whose answer showed that the log is the one; none before the first time.
-    checked: Option<Instant>,
+    /// How far the view is known to be of the log, and the record that the log is known by.
+    known: Place,
+    /// What is asked for while the log is read.
+    vouching: Option<Vouching>,
+    /// When the log was last asked whether it is the one; none before it was found to be, for the first time.
+    vouched: Option<Instant>,
     /// Where the reader of the commands began; none if there is no reader.
     seam: Option<Seam>,
     proof: EndProof,
@@ -54,6 +59,20 @@ pub(super) struct Folding {
     /// Set once nothing more is to be folded.
     farewell: Option<Farewell>,
 }
+
+/// The question whether the log still is the one.
+#[derive(Debug)]
+struct Vouching {
+    /// The record that is asked for.
+    known: Anchor,
+    /// How far the view was when it was asked for.
+    place: Place,
+    /// Whether there was no answer; then it is asked for again with the next tick.
+    failed: bool,
+}
+
+/// How far a view is, and the last record in it.
+type Place = (Position, Option<Anchor>);
 
 /// What comes after the last transaction, which releases the role.
 #[derive(Clone, Debug)]
@@ -74,6 +93,8 @@ pub(super) enum Next {
     Ask(Vec<Request>),
     /// The log is the one: read it from here.
     Open(Position),
+    /// Close the reader and check the log again.
+    Recheck,
 }
 
 impl Folding {
@@ -116,19 +137,23 @@ impl Folding {
             next,
             held: VecDeque::new(),
             check: None,
-            checked: None,
+            known: (Position::START, None),
+            vouching: None,
+            vouched: None,
             seam: None,
             proof: EndProof::default(),
             proven: None,
             farewell: None,
         };
+        // A repair begins before the record that it must find.
+        folding.known = (folding.view.position(), folding.place().1);
         folding.recheck();
         folding
     }
 
     /// Position and anchor that the log must hold: what was folded last, or what the table claims to be made
     /// from, for as long as it is being repaired.
-    fn place(&self) -> (Position, Option<Anchor>) {
+    fn place(&self) -> Place {
         let claimed = self.repair.as_ref().and_then(|repair| repair.place());
         claimed.unwrap_or_else(|| (self.view.position(), self.view.anchor()))
     }
@@ -151,11 +176,17 @@ impl Folding {
 
     /// Whether the view is one to write: not before its ids are recovered, nor half repaired.
     pub(super) fn is_whole(&self) -> bool {
-        self.checked.is_some() && self.next >= self.view.position() && self.repair.is_none()
+        self.vouched.is_some() && self.next >= self.view.position() && self.repair.is_none()
     }
 
-    /// Whether records must wait for a transaction to be answered.
+    /// Whether records must wait: for a transaction to be answered, or for the log to be vouched for before
+    /// the next one.
     pub(super) fn is_full(&self) -> bool {
+        self.is_filled() || self.vouching.is_some()
+    }
+
+    /// Whether no further command may be added to the next transaction.
+    pub(super) fn is_filled(&self) -> bool {
         self.batch.is_full()
     }
 
@@ -171,6 +202,23 @@ impl Folding {
         let quiet = self.batch.is_empty() && now >= written + super::WATERMARK_INTERVAL;
         let fresh = self.proven.is_some_and(|proven| proven >= written);
         self.is_whole() && (self.farewell.is_some() || self.batch.is_due(now) || quiet && fresh)
+    }
+
+    /// Whether all of the view is known to be of the log. Where nothing is known of a log, any is the one.
+    pub(super) fn is_vouched(&self) -> bool {
+        let (position, record) = self.known;
+        record.is_none() || position >= self.view.position()
+    }
+
+    /// Asks whether the log still is the one, for all that was folded; once at a time, and again after a while
+    /// if there was no answer. A topic can be made anew within milliseconds, and its reader goes on in the new
+    /// one without an error: what is written of that would stay, and look right.
+    pub(super) fn vouch(&mut self, now: Instant) -> Option<Request> {
+        let known = self.known.1.or(self.view.anchor()).filter(|_| self.vouching.is_none())?;
+        let place = (self.view.position(), self.view.anchor());
+        self.vouching = Some(Vouching { known, place, failed: false });
+        self.vouched = Some(now);
+        Some(Request::Ask(Question::RecordAt(known.offset)))
     }
 
     /// What is to be written next.
@@ -191,6 +239,7 @@ impl Folding {
     /// Ends the fold; one more transaction follows.
     pub(super) fn part(&mut self, farewell: Farewell) {
         self.held.clear();
+        self.vouching = None;
         self.farewell = Some(farewell);
     }
 
@@ -321,32 +370,32 @@ impl Folding {
     pub(super) fn recheck(&mut self) {
         self.held.clear();
         self.proof.forget();
+        self.vouching = None;
         let (position, anchor) = self.place();
-        self.check = Some(Check::new(position, anchor, self.next, Some(self.identity.clone())));
+        let check = Check::new(position, anchor, self.next, Some(self.identity.clone()));
+        self.check = Some(check.known_by(self.known.1));
         self.seam = None;
     }
 
     /// Asks again for what was asked and not answered.
     pub(super) fn ask_again(&mut self) {
+        self.vouching = None;
         if let Some(check) = &mut self.check {
             check.ask_again();
         }
     }
 
-    /// Asks what is due. While all is well the log is checked too: a reader keeps its offset when a topic is
-    /// made anew, and goes on as if nothing had happened.
+    /// Asks what is due. While all is well the log is vouched for now and then, too.
     pub(super) fn tick(&mut self, now: Instant) -> Vec<Request> {
-        if self.check.is_none() && self.checked.is_some_and(|checked| now >= checked + CHECK_INTERVAL) {
-            let (position, anchor) = self.place();
-            self.check = Some(Check::new(position, anchor, position, None));
+        if let Some(check) = &mut self.check {
+            return check.questions(now);
         }
-        self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default()
-    }
-
-    /// Whether what is read now may be folded: the log was the one a short while ago. What is folded from
-    /// another one is written, and stays until an operator rebuilds the table.
-    pub(super) fn is_trusted(&self, now: Instant) -> bool {
-        self.view.anchor().is_none() || self.checked.is_some_and(|checked| now < checked + TRUST_MAX)
+        if let Some(Vouching { known, failed, .. }) = &mut self.vouching {
+            let again = std::mem::take(failed).then_some(Request::Ask(Question::RecordAt(known.offset)));
+            return again.into_iter().collect();
+        }
+        let due = self.vouched.is_some_and(|vouched| now >= vouched + CHECK_INTERVAL);
+        if due { self.vouch(now).into_iter().collect() } else { Vec::new() }
     }
 
     /// Takes in an answer; `asked` is when the question for the ends was sent, if it is one to that.
@@ -373,32 +422,48 @@ impl Folding {
         Ok(next)
     }
 
+    /// Judges the answer to what was asked while the log is read.
+    fn judge_vouched(&mut self, answer: &Answer) -> Result<Next, Trouble> {
+        let Some(Vouching { known, place, failed }) = &mut self.vouching else { return Ok(Next::Nothing) };
+        if answer.question() != Question::RecordAt(known.offset) {
+            return Ok(Next::Nothing);
+        }
+        match answer {
+            Answer::RecordAt(_, Some(record)) if Anchor::of(record) == *known => self.known = *place,
+            Answer::RecordAt(_, Some(_)) => return Err(another_record(*known)),
+            // Retention took it, or the log lost it: the full check tells.
+            Answer::RecordAt(_, None) => return Ok(Next::Recheck),
+            _ => {
+                *failed = true;
+                return Ok(Next::Nothing);
+            }
+        }
+        self.vouching = None;
+        Ok(Next::Nothing)
+    }
+
     /// Judges an answer by the check under way, and begins to read once it has passed.
     fn judge(&mut self, answer: &Answer, now: Instant) -> Result<Next, Trouble> {
-        let Some(check) = &mut self.check else { return Ok(Next::Nothing) };
+        let Some(check) = &mut self.check else { return self.judge_vouched(answer) };
         Ok(match check.answered(answer, now)? {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
             Step::Passed(seam) => {
-                self.checked = Some(check.asked().unwrap_or(now));
-                self.check = None;
-                // While the log is read, a check is made by the way.
-                match self.seam {
-                    Some(_) => Next::Nothing,
-                    None => Next::Open(self.next.min(self.seam.insert(seam).from())),
-                }
+                (self.check, self.vouched) = (None, Some(now));
+                Next::Open(self.next.min(self.seam.insert(seam).from()))
             }
         })
     }
 
     /// Whether a rebuild passes over what the table named, and has read nothing yet.
     fn believes_too_much(&self) -> bool {
-        self.after_repair.is_some() && self.checked.is_none() && !self.view.skipped().is_empty()
+        self.after_repair.is_some() && self.vouched.is_none() && !self.view.skipped().is_empty()
     }
 
     /// The table was made from another log, so that what was passed over there means nothing here.
     fn believe_nothing(&mut self, now: Instant) -> Next {
         self.view = View::default();
+        self.known = (Position::START, None);
         self.repair.iter_mut().for_each(|repair| repair.forget_place());
         self.recheck();
         Next::Ask(self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default())
@@ -407,7 +472,8 @@ impl Folding {
     /// Only a log that is known to be the one proves anything: another one may happen to be just as long.
     fn prove(&mut self) {
         let shown = self.seam.as_ref().is_some_and(Seam::is_closed);
-        if self.check.is_none() && shown && self.is_whole() && self.held.is_empty() {
+        let is_known = self.check.is_none() && self.vouching.is_none() && shown;
+        if is_known && self.is_whole() && self.held.is_empty() {
             self.proven = self.proof.reached(self.view.position()).or(self.proven);
         }
     }

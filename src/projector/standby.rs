@@ -1,9 +1,10 @@
 //! Watching the table of another projector, for as long as that gives signs of life.
 //!
 //! A role changes hands in two ways: the one that has it *releases* it with its last watermark, or it falls
-//! silent. (Who lost it in an outage of the log takes it up again at once, unless somebody else has.) Silence is measured by our own monotonic clock, and only while the log answers us: if we are the
-//! one that is cut off, the other is not dead. (If a new projector took over at once, one that crashes again
-//! and again would fence the healthy one for ever.)
+//! silent. (Who lost it in an outage of the log takes it up again at once, unless somebody else has.) Silence
+//! is measured by our own monotonic clock, and only while the log answers us: if we are the one that is cut
+//! off, the other is not dead. (If a new projector took over at once, one that crashes again and again would
+//! fence the healthy one for ever.)
 //!
 //! ```text
 //! the log answers      ✓   ✓   ✓   ✗   ✗   ✗   ✓   ✓   ✓   ✓   ✓
@@ -160,8 +161,8 @@ impl Standby {
         if !settings.are_good() {
             return Verdict::Unknown;
         }
-        // A release that somebody has acted on since is none any more. What we left ourselves is one, too: the
-        // log was away for everybody, and nobody has taken the role meanwhile.
+        // A release that somebody has acted on since is none any more. What we left ourselves is one, too:
+        // the log was away for everybody, and nobody has taken the role meanwhile.
         let fresh = self.newest_is_last && self.claimed.is_none_or(|claimed| claimed < *offset);
         let free = watermark.released || self.left.as_ref() == Some(watermark);
         let gone = free && fresh || self.silence.is_over(now);

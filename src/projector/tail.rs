@@ -76,8 +76,8 @@ impl Tail {
         self.watermark = Some(begun);
     }
 
-    /// Whether it must be read again. Not before a watermark of ours stands behind what was found: else that of
-    /// somebody else would be the one to go by.
+    /// Whether it must be read again. Not before a watermark of ours stands behind what was found: else that
+    /// of somebody else would be the one to go by.
     fn must_be_read(&self) -> bool {
         self.longer.is_some_and(|longer| self.watermark.is_some_and(|begun| begun > longer))
     }

@@ -120,8 +120,8 @@ impl Projector {
         self.write_failure = None;
     }
 
-    /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written before, so that
-    /// reading it proves that the table was read beyond the fence.
+    /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written
+    /// before, so that reading it proves that the table was read beyond the fence.
     pub(super) fn load(&mut self, clocks: Clocks) {
         let lease = format!("{:016x}", self.random.u64(..));
         let alive = serde_json::json!({ "projector": self.settings.projector, "lease": lease });

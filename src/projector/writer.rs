@@ -88,6 +88,10 @@ impl Projector {
         let alive_due = clocks.now >= written + WATERMARK_INTERVAL;
         match &mut self.stage {
             _ if self.writer.is_busy() => {}
+            Stage::Folding(folding) if folding.is_due(written, clocks.now) && !folding.is_vouched() => {
+                let request = folding.vouch(clocks.now);
+                self.request(request);
+            }
             Stage::Folding(folding) if folding.is_due(written, clocks.now) => {
                 // Rows and watermark are of the same moment: nothing is folded between these two lines.
                 let watermark = folding.watermark(&self.settings.projector, clocks.wall);

@@ -135,6 +135,7 @@ impl Work {
                     // After the publish: whoever is woken by it must see the snapshot.
                     self.published.send_replace(position);
                 }
+                Effect::Proven(at) => self.status.set_proven(at),
                 Effect::Undecodable(offset, why) => self.undecodable.tell(offset, &why),
                 Effect::TickSoon => soon = true,
             }

@@ -68,6 +68,7 @@ fn a_new_reader_begins_with_the_record_that_was_folded_last() {
     fail_reader(&mut rig);
     assert_eq!(opened(&rig).last(), Some(&Position::new(3)));
     // So that retention may take what was folded long ago.
+    rig.seconds(5);
     log.delete_before(Topic::Commands, Position::new(3));
     fail_reader(&mut rig);
     rig.seconds(2);
@@ -205,6 +206,19 @@ fn a_log_that_is_replaced_between_the_check_and_the_first_record_is_noticed_by_t
     append(&log, &["BLACKLIST 192.0.2.1"; 5]);
     rig.settle();
     assert_eq!((rig.detail().position, rig.detail().alarm), (before, Some(Alarm::AnotherLog)));
+}
+
+#[test]
+fn a_log_that_was_folded_from_by_mistake_is_noticed_though_its_reader_fails_at_once() {
+    let (log, mut rig) = following();
+    rig.seconds(3);
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 192.0.2.1"; 5]);
+    rig.settle();
+    // The record that was folded last is the other log's own.
+    fail_reader(&mut rig);
+    rig.seconds(3);
+    assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
 }
 
 #[test]

@@ -3,14 +3,18 @@
 use std::process::Command;
 use std::time::Duration;
 
+use portcullis::log::{Answer, Log as _, Question, Topic};
+use portcullis::record::Position;
 use serde_json::{Value, json};
 
-use super::foreign::{producer, write_values};
+use super::foreign::{producer, recreate, write_values};
 use super::rig::{Process, Site, WITH_TABLE, WITHOUT_TABLE, code};
 use super::support::kafka::{Broker, BrokerOptions, shared_broker, wait_until};
 
 /// Settings that the commands need.
 const COMMANDS: [(&str, &str); 2] = [("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")];
+/// How long a topic is away that somebody deletes and makes anew by hand: its readers hear of that.
+const AS_PEOPLE_DO: Duration = Duration::from_secs(3);
 /// In which a projector would have written, and a sidecar published.
 const WHILE: Duration = Duration::from_secs(7);
 
@@ -70,22 +74,12 @@ impl Before {
     }
 
     /// The commands made anew, with so many others.
-    fn replace(&self, broker: &Broker, count: usize) {
-        broker.delete_topic(&self.site.commands_topic);
-        // What is deleted is gone only after a while.
-        wait_until("the topic is made anew", || {
-            let configs = COMMANDS.map(|(key, value)| format!("{key}={value}"));
-            let args = [
-                "--create",
-                "--topic",
-                &self.site.commands_topic,
-                "--config",
-                &configs[0],
-                "--config",
-                &configs[1],
-            ];
-            broker.tool("topics", &args, "").status.success()
-        });
+    fn replace(&self, broker: &Broker, count: usize, after: Duration) {
+        recreate(&broker.bootstrap(), &self.site.commands_topic, &COMMANDS, after);
+        // Until the broker has done what it says, it takes records into the old one.
+        let mut questioner = self.site.log(&WITH_TABLE).questioner();
+        let is_new = |answer| matches!(answer, Answer::Ends(_, ends) if ends.high == Position::START);
+        wait_until("the new topic is there", || is_new(questioner.ask(Question::Ends(Topic::Commands))));
         let others: Vec<String> = (1..=count).map(|number| format!("BLACKLIST 203.0.113.{number}")).collect();
         let others: Vec<&[u8]> = others.iter().map(String::as_bytes).collect();
         write_values(&producer(&broker.bootstrap(), &[]), &self.site.commands_topic, &others);
@@ -95,7 +89,7 @@ impl Before {
 pub(crate) fn a_topic_made_anew_and_shorter_is_not_gone_on_with() {
     let broker = shared_broker();
     let before = Before::new(Site::begun(broker, "shorter"));
-    before.replace(broker, 4);
+    before.replace(broker, 4, AS_PEOPLE_DO);
     before.hold_still();
     assert_eq!(watermark(&before.site), before.watermark);
     // Whoever begins now is told the same, and has no list to serve.
@@ -107,12 +101,25 @@ pub(crate) fn a_topic_made_anew_and_shorter_is_not_gone_on_with() {
 pub(crate) fn a_topic_made_anew_and_longer_is_not_gone_on_with() {
     let broker = shared_broker();
     let before = Before::new(Site::begun(broker, "longer"));
-    before.replace(broker, 40);
+    before.replace(broker, 40, AS_PEOPLE_DO);
     before.hold_still();
     assert_eq!(watermark(&before.site), before.watermark);
     let late = before.site.sidecar(&WITH_TABLE);
     let status = late.wait("it is said", |status| status["alarm"] == "another_log");
     assert_eq!((&status["ready"], late.get("/v1/check/192.0.2.1").0), (&json!(false), 503));
+}
+
+pub(crate) fn a_topic_made_anew_and_longer_at_once_raises_the_alarm_and_is_not_projected() {
+    let broker = shared_broker();
+    let before = Before::new(Site::begun(broker, "at-once"));
+    // No error tells the readers, so that a sidecar may take in some of it before it asks the next time.
+    before.replace(broker, 40, Duration::ZERO);
+    let status = before.projector.wait_role("stopped");
+    assert_eq!(status["reason"], "another_log", "{status:#}");
+    for sidecar in &before.sidecars {
+        sidecar.wait("it is said", |status| status["alarm"] == "another_log");
+    }
+    assert_eq!(watermark(&before.site), before.watermark);
 }
 
 pub(crate) fn a_topic_made_anew_while_nobody_looked_is_not_gone_on_with() {
@@ -122,7 +129,7 @@ pub(crate) fn a_topic_made_anew_while_nobody_looked_is_not_gone_on_with() {
     let Before { projector, sidecars, .. } = &mut before;
     projector.kill();
     sidecars.iter().for_each(|sidecar| sidecar.signal(nix::sys::signal::Signal::SIGSTOP));
-    before.replace(broker, 40);
+    before.replace(broker, 40, AS_PEOPLE_DO);
     let Before { projector, sidecars, .. } = &mut before;
     sidecars.iter().for_each(|sidecar| sidecar.signal(nix::sys::signal::Signal::SIGCONT));
     projector.start_again();

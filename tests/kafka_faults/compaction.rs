@@ -44,7 +44,7 @@ fn sidecars_that_begin_while_the_table_is_compacted_have_no_wrong_list() {
     let all: Vec<&Process> = begun.iter().chain([&projector, &sidecar]).collect();
     site.agree(&WITH_TABLE, &all, &[]);
     judge(&heard, &site.records(&WITH_TABLE, Topic::Commands)).hold("compaction");
-    // Without compaction, every offset is a record, or the mark of a transaction, which ends with a watermark.
+    // Uncompacted, every offset is a record, or the mark of a transaction, which ends with a watermark.
     let table = site.records(&WITH_TABLE, Topic::Table);
     let last = table.last().expect("it is begun").offset.number();
     let watermarks = table.iter().filter(|record| record.key.as_deref() == Some(WATERMARK_KEY)).count();

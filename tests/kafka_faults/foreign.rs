@@ -1,7 +1,9 @@
 //! Producers of somebody else's, which write what none of ours would.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
@@ -44,4 +46,23 @@ pub(crate) fn write(producer: &BaseProducer, topic: &str, pairs: &[Pair<'_>]) {
 pub(crate) fn write_values(producer: &BaseProducer, topic: &str, values: &[&[u8]]) {
     let pairs: Vec<Pair<'_>> = values.iter().map(|value| (None, Some(*value))).collect();
     write(producer, topic, &pairs);
+}
+
+/// Deletes a topic and makes it anew, after so long.
+pub(crate) fn recreate(bootstrap: &str, topic: &str, configs: &[(&str, &str)], after: Duration) {
+    let client: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("right settings");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let options = AdminOptions::new();
+    let done = |results: Vec<Result<String, _>>| results.iter().all(Result::is_ok);
+    assert!(done(runtime.block_on(client.delete_topics(&[topic], &options)).expect("it answers")));
+    std::thread::sleep(after);
+    let new = configs
+        .iter()
+        .fold(NewTopic::new(topic, 1, TopicReplication::Fixed(1)), |new, (key, value)| new.set(key, value));
+    let until = Instant::now() + LONG;
+    // What is deleted may be there for a moment.
+    while !done(runtime.block_on(client.create_topics([&new], &options)).expect("it answers")) {
+        assert!(Instant::now() < until, "{topic} is not made anew");
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::foreign::{transactional, write_values};
 use super::rig::{Process, Site, WITH_TABLE, WITHOUT_TABLE};
-use super::support::kafka::shared_broker;
+use super::support::kafka::{shared_broker, wait_until};
 
 /// So long that only what hangs gets there.
 const LONG: Duration = Duration::from_secs(60);
@@ -29,6 +29,8 @@ pub(crate) fn a_foreign_transaction_hides_what_is_behind_it_and_that_is_said() {
     aborted.begin_transaction().expect("it may");
     write_values(&aborted, &site.commands_topic, &[b"BLACKLIST 192.0.2.2", b"garbage"]);
     aborted.abort_transaction(LONG).expect("it may");
+    // Its mark may be written a moment later.
+    wait_until("the mark is there", || site.end(&WITH_TABLE) == 4);
     site.agree(&WITH_TABLE, &all, &[]);
     let late = site.sidecar(&WITH_TABLE);
     late.wait_ready();
@@ -39,6 +41,7 @@ pub(crate) fn a_foreign_transaction_hides_what_is_behind_it_and_that_is_said() {
     aborted.begin_transaction().expect("it may");
     write_values(&aborted, &site.commands_topic, &[b"BLACKLIST 192.0.2.3"]);
     aborted.commit_transaction(LONG).expect("it may");
+    wait_until("the mark is there", || site.end(&WITH_TABLE) == 6);
     site.agree(&WITH_TABLE, &all, &[]);
     assert_eq!(["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|it| late.blocks(it)), [true, false, true]);
 

@@ -139,6 +139,7 @@ impl World {
                     self.sidecar(node).life().snapshot = Some(snapshot);
                     published = true;
                 }
+                Effect::Proven(at) => self.sidecar(node).life().status.set_proven(at),
                 Effect::TickSoon => soon = true,
                 Effect::Undecodable(..) => {}
             }

@@ -64,6 +64,7 @@ impl<L: Log> FollowerRig<L> {
             match effect {
                 Effect::Log(request) => self.port.request(request),
                 Effect::Publish(snapshot) => self.published.push(snapshot),
+                Effect::Proven(at) => self.status.set_proven(at),
                 Effect::Undecodable(offset, error) => self.undecodable.push((offset, error)),
                 Effect::TickSoon => self.ticks_wanted += 1,
             }
