@@ -61,6 +61,9 @@ pub struct EndProof {
 impl EndProof {
     /// Takes in an answer to a question that was sent at `asked`.
     pub fn answered(&mut self, asked: Instant, ends: Ends) {
+        // An end that lies before one that was told earlier is that of another log, or of one that lost its end:
+        // what waits to be reached there never will be, and would keep all that comes after it waiting.
+        self.pairs.retain(|(_, high)| *high <= ends.high);
         if ends.stable < ends.high {
             return;
         }
@@ -220,5 +223,9 @@ mod tests {
         proof.answered(at(3), ends(13, 13));
         proof.forget();
         assert_eq!(proof.reached(Position::new(13)), None);
+        // A log that was replaced while it was checked.
+        proof.answered(at(4), ends(14, 14));
+        proof.answered(at(5), ends(9, 9));
+        assert_eq!(proof.reached(Position::new(9)), Some(at(5)));
     }
 }

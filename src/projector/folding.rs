@@ -317,6 +317,10 @@ impl Folding {
             applied => applied?,
         };
         self.next = record.offset.next();
+        // Of a log of which nothing is known, the first record shows which one it is.
+        if self.known.1.is_none() {
+            self.known = (self.view.position(), self.view.anchor());
+        }
         // A repair writes one difference at its end, and none of the changes on its way.
         if self.repair.is_none() {
             self.batch.add(&changes, now);

@@ -224,26 +224,35 @@ impl World {
         table
     }
 
-    /// The commands topic is made anew, or comes back as it was some time ago. All who read it hear that their
-    /// connection is lost, as Kafka has it, before anything of the other log can reach them.
+    /// The commands topic is made anew, or comes back as it was some time ago.
     fn replace_log(&mut self) {
         self.ledger.open().into_iter().for_each(|id| self.end_foreign(id, Ending::Abort));
-        for node in 0..self.nodes.len() {
-            self.lose_readers(node, &[Topic::Commands]);
-        }
         let high = self.ledger.high().number();
         let replacement = match self.random.u8(..3) {
             0 => Replacement::Cut(Position::new(self.random.u64(0..=high))),
             1 => Replacement::Cut(Position::new(high.saturating_sub(self.random.u64(0..4)))),
             _ => Replacement::Empty,
         };
-        self.tell(|| format!("*** at {high}: {replacement:?}"));
+        // A log that lost its end tells its readers, by the epoch of its leader or by a broken connection; a topic
+        // that is made anew within milliseconds does not.
+        let at_once = matches!(replacement, Replacement::Empty) && self.random.bool();
+        self.tell(|| format!("*** at {high}: {replacement:?}, at once: {at_once}"));
+        if !at_once {
+            // All who read it hear that their connection is lost, before anything of the other log reaches them.
+            (0..self.nodes.len()).for_each(|node| self.lose_readers(node, &[Topic::Commands]));
+        }
         match replacement {
             Replacement::Empty => self.log.recreate(Topic::Commands),
             Replacement::Cut(position) => self.log.truncate(Topic::Commands, position),
         }
         self.ledger.replace(self.now, replacement);
         self.load.future.clear();
+        if at_once {
+            // It is longer than the one before by the time that anybody looks.
+            self.unheard_replacements += 1;
+            (self.ledger.high().number()..=high + 5).for_each(|_| self.command());
+            return;
+        }
         let lasts = self.between(seconds(5), seconds(30));
         self.break_broker(Reach::Refused, lasts);
         // It may be longer than the one before by the time that anybody looks.

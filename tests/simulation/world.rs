@@ -141,6 +141,8 @@ pub struct World {
     latency_max: Duration,
     /// Whether faults and load still happen.
     pub restless: bool,
+    /// How often the log was replaced so fast that no reader heard of it.
+    pub unheard_replacements: usize,
     /// How often an operator made the table anew.
     pub rebuilds: usize,
     verbose: bool,
@@ -170,6 +172,7 @@ impl World {
             nodes: Vec::new(),
             latency_max,
             restless: true,
+            unheard_replacements: 0,
             rebuilds: 0,
             verbose,
         };
