@@ -18,13 +18,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::batch::{Batch, Repair};
+use super::vouch::{Place, Vouch, Vouched};
 use super::{Halt, Reason, identity_of};
-use crate::check::{CHECK_INTERVAL, Check, Seam, Step, Trouble, another_record};
+use crate::check::{Check, Seam, Step, Trouble};
 use crate::command::CommandError;
 use crate::ends::EndProof;
-use crate::log::{Answer, Identity, Question, ReadEvent, Request, Topic};
+use crate::log::{Answer, Identity, ReadEvent, Request, Topic};
 use crate::record::{Offset, Position, Record, Timestamp};
-use crate::table::{Anchor, Table, Watermark};
+use crate::table::{Table, Watermark};
 use crate::view::{Applied, DUPLICATE_WINDOW, FutureCommand, View};
 
 /// The view that the table is to hold, and what of it the table does not hold yet.
@@ -45,12 +46,10 @@ pub(super) struct Folding {
     held: VecDeque<Record>,
     /// The check that is under way; none between two of them.
     check: Option<Check>,
-    /// How far the view is known to be of the log, and the record that the log is known by.
-    known: Place,
-    /// What is asked for while the log is read.
-    vouching: Option<Vouching>,
-    /// When the log was last asked whether it is the one; none before it was found to be, for the first time.
-    vouched: Option<Instant>,
+    /// Whether the log was found to be the one.
+    checked: bool,
+    /// Whether it still is, behind what was folded since.
+    vouch: Vouch,
     /// Where the reader of the commands began; none if there is no reader.
     seam: Option<Seam>,
     proof: EndProof,
@@ -59,20 +58,6 @@ pub(super) struct Folding {
     /// Set once nothing more is to be folded.
     farewell: Option<Farewell>,
 }
-
-/// The question whether the log still is the one.
-#[derive(Debug)]
-struct Vouching {
-    /// The record that is asked for.
-    known: Anchor,
-    /// How far the view was when it was asked for.
-    place: Place,
-    /// Whether there was no answer; then it is asked for again with the next tick.
-    failed: bool,
-}
-
-/// How far a view is, and the last record in it.
-type Place = (Position, Option<Anchor>);
 
 /// What comes after the last transaction, which releases the role.
 #[derive(Clone, Debug)]
@@ -137,16 +122,15 @@ impl Folding {
             next,
             held: VecDeque::new(),
             check: None,
-            known: (Position::START, None),
-            vouching: None,
-            vouched: None,
+            checked: false,
+            vouch: Vouch::new((Position::START, None)),
             seam: None,
             proof: EndProof::default(),
             proven: None,
             farewell: None,
         };
         // A repair begins before the record that it must find.
-        folding.known = (folding.view.position(), folding.place().1);
+        folding.vouch = Vouch::new((folding.view.position(), folding.place().1));
         folding.recheck();
         folding
     }
@@ -176,13 +160,13 @@ impl Folding {
 
     /// Whether the view is one to write: not before its ids are recovered, nor half repaired.
     pub(super) fn is_whole(&self) -> bool {
-        self.vouched.is_some() && self.next >= self.view.position() && self.repair.is_none()
+        self.checked && self.next >= self.view.position() && self.repair.is_none()
     }
 
     /// Whether records must wait: for a transaction to be answered, or for the log to be vouched for before
     /// the next one.
     pub(super) fn is_full(&self) -> bool {
-        self.is_filled() || self.vouching.is_some()
+        self.is_filled() || self.vouch.is_asked()
     }
 
     /// Whether no further command may be added to the next transaction.
@@ -204,21 +188,14 @@ impl Folding {
         self.is_whole() && (self.farewell.is_some() || self.batch.is_due(now) || quiet && fresh)
     }
 
-    /// Whether all of the view is known to be of the log. Where nothing is known of a log, any is the one.
+    /// Whether all of the view is known to be of the log.
     pub(super) fn is_vouched(&self) -> bool {
-        let (position, record) = self.known;
-        record.is_none() || position >= self.view.position()
+        self.vouch.holds(self.view.position())
     }
 
-    /// Asks whether the log still is the one, for all that was folded; once at a time, and again after a while
-    /// if there was no answer. A topic can be made anew within milliseconds, and its reader goes on in the new
-    /// one without an error: what is written of that would stay, and look right.
+    /// Asks whether the log still is the one, for all that was folded.
     pub(super) fn vouch(&mut self, now: Instant) -> Option<Request> {
-        let known = self.known.1.or(self.view.anchor()).filter(|_| self.vouching.is_none())?;
-        let place = (self.view.position(), self.view.anchor());
-        self.vouching = Some(Vouching { known, place, failed: false });
-        self.vouched = Some(now);
-        Some(Request::Ask(Question::RecordAt(known.offset)))
+        self.vouch.ask((self.view.position(), self.view.anchor()), now)
     }
 
     /// What is to be written next.
@@ -239,7 +216,7 @@ impl Folding {
     /// Ends the fold; one more transaction follows.
     pub(super) fn part(&mut self, farewell: Farewell) {
         self.held.clear();
-        self.vouching = None;
+        self.vouch.forget();
         self.farewell = Some(farewell);
     }
 
@@ -317,10 +294,7 @@ impl Folding {
             applied => applied?,
         };
         self.next = record.offset.next();
-        // Of a log of which nothing is known, the first record shows which one it is.
-        if self.known.1.is_none() {
-            self.known = (self.view.position(), self.view.anchor());
-        }
+        self.vouch.folded((self.view.position(), self.view.anchor()));
         // A repair writes one difference at its end, and none of the changes on its way.
         if self.repair.is_none() {
             self.batch.add(&changes, now);
@@ -374,16 +348,16 @@ impl Folding {
     pub(super) fn recheck(&mut self) {
         self.held.clear();
         self.proof.forget();
-        self.vouching = None;
+        self.vouch.forget();
         let (position, anchor) = self.place();
         let check = Check::new(position, anchor, self.next, Some(self.identity.clone()));
-        self.check = Some(check.known_by(self.known.1));
+        self.check = Some(check.known_by(self.vouch.record()));
         self.seam = None;
     }
 
     /// Asks again for what was asked and not answered.
     pub(super) fn ask_again(&mut self) {
-        self.vouching = None;
+        self.vouch.forget();
         if let Some(check) = &mut self.check {
             check.ask_again();
         }
@@ -394,12 +368,8 @@ impl Folding {
         if let Some(check) = &mut self.check {
             return check.questions(now);
         }
-        if let Some(Vouching { known, failed, .. }) = &mut self.vouching {
-            let again = std::mem::take(failed).then_some(Request::Ask(Question::RecordAt(known.offset)));
-            return again.into_iter().collect();
-        }
-        let due = self.vouched.is_some_and(|vouched| now >= vouched + CHECK_INTERVAL);
-        if due { self.vouch(now).into_iter().collect() } else { Vec::new() }
+        let place = (self.view.position(), self.view.anchor());
+        self.vouch.tick(place, now).into_iter().collect()
     }
 
     /// Takes in an answer; `asked` is when the question for the ends was sent, if it is one to that.
@@ -426,34 +396,20 @@ impl Folding {
         Ok(next)
     }
 
-    /// Judges the answer to what was asked while the log is read.
-    fn judge_vouched(&mut self, answer: &Answer) -> Result<Next, Trouble> {
-        let Some(Vouching { known, place, failed }) = &mut self.vouching else { return Ok(Next::Nothing) };
-        if answer.question() != Question::RecordAt(known.offset) {
-            return Ok(Next::Nothing);
-        }
-        match answer {
-            Answer::RecordAt(_, Some(record)) if Anchor::of(record) == *known => self.known = *place,
-            Answer::RecordAt(_, Some(_)) => return Err(another_record(*known)),
-            // Retention took it, or the log lost it: the full check tells.
-            Answer::RecordAt(_, None) => return Ok(Next::Recheck),
-            _ => {
-                *failed = true;
-                return Ok(Next::Nothing);
-            }
-        }
-        self.vouching = None;
-        Ok(Next::Nothing)
-    }
-
     /// Judges an answer by the check under way, and begins to read once it has passed.
     fn judge(&mut self, answer: &Answer, now: Instant) -> Result<Next, Trouble> {
-        let Some(check) = &mut self.check else { return self.judge_vouched(answer) };
+        let Some(check) = &mut self.check else {
+            return Ok(match self.vouch.answered(answer)? {
+                Vouched::Fine => Next::Nothing,
+                Vouched::Lost => Next::Recheck,
+            });
+        };
         Ok(match check.answered(answer, now)? {
             Step::Wait => Next::Nothing,
             Step::Ask(questions) => Next::Ask(questions),
             Step::Passed(seam) => {
-                (self.check, self.vouched) = (None, Some(now));
+                (self.check, self.checked) = (None, true);
+                self.vouch.checked(now);
                 Next::Open(self.next.min(self.seam.insert(seam).from()))
             }
         })
@@ -461,13 +417,13 @@ impl Folding {
 
     /// Whether a rebuild passes over what the table named, and has read nothing yet.
     fn believes_too_much(&self) -> bool {
-        self.after_repair.is_some() && self.vouched.is_none() && !self.view.skipped().is_empty()
+        self.after_repair.is_some() && !self.checked && !self.view.skipped().is_empty()
     }
 
     /// The table was made from another log, so that what was passed over there means nothing here.
     fn believe_nothing(&mut self, now: Instant) -> Next {
         self.view = View::default();
-        self.known = (Position::START, None);
+        self.vouch = Vouch::new((Position::START, None));
         self.repair.iter_mut().for_each(|repair| repair.forget_place());
         self.recheck();
         Next::Ask(self.check.as_mut().map(|check| check.questions(now)).unwrap_or_default())
@@ -476,7 +432,7 @@ impl Folding {
     /// Only a log that is known to be the one proves anything: another one may happen to be just as long.
     fn prove(&mut self) {
         let shown = self.seam.as_ref().is_some_and(Seam::is_closed);
-        let is_known = self.check.is_none() && self.vouching.is_none() && shown;
+        let is_known = self.check.is_none() && !self.vouch.is_asked() && shown;
         if is_known && self.is_whole() && self.held.is_empty() {
             self.proven = self.proof.reached(self.view.position()).or(self.proven);
         }
