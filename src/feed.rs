@@ -185,16 +185,23 @@ impl Feed {
     }
 
     /// Notes that records were read; they come in order.
-    pub fn progress(&mut self, records: &[Record]) {
+    pub fn progress(&mut self, records: &[Record], now: Instant) {
         if let Some(last) = records.last() {
             self.reached(last.offset.next());
+        }
+        // Of an empty log nothing is known: its first record shows which log it is.
+        if self.anchor.watched.is_none() {
+            (self.anchor.watched, self.anchor.checked) = (records.first().map(Anchor::of), Some(now));
         }
     }
 
     /// Notes that everything before a position was read, marks and gaps included.
     pub fn reached(&mut self, position: Position) {
-        self.moved |= position > self.next;
-        self.next = self.next.max(position);
+        // A reader begins with a record that was read before: that is no progress.
+        if position <= self.next {
+            return;
+        }
+        (self.moved, self.next) = (true, position);
         self.stuck.still = None;
         self.stuck.patience = STUCK_PATIENCE;
         self.stuck.again.reset();
@@ -287,11 +294,7 @@ impl Feed {
 impl AnchorWatch {
     /// The question for the watched record, when it is due; `anchor` is the newest record that was folded.
     fn tick(&mut self, anchor: Option<Anchor>, now: Instant) -> Vec<Request> {
-        // The log was empty when it was checked: the first record that was folded is the first to watch.
-        let Some(watched) = self.watched else {
-            (self.watched, self.checked) = (anchor, Some(now));
-            return Vec::new();
-        };
+        let Some(watched) = self.watched else { return Vec::new() };
         let due = self.asked.is_none() && self.sent.is_none_or(|sent| now >= sent + CHECK_INTERVAL);
         if !due {
             return Vec::new();

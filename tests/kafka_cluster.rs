@@ -185,10 +185,12 @@ fn what_too_few_brokers_keep_is_not_acknowledged_and_repeated_it_is_applied_once
     let began = Instant::now();
     let message = loop {
         let (status, answer) = send(one, "refused", 2).expect_err("one copy is not enough");
-        if status == 503 {
-            break answer["error"]["message"].as_str().unwrap_or_default().to_owned();
+        let message = answer["error"]["message"].as_str().unwrap_or_default().to_owned();
+        // Until the metadata shows it, nobody knows; and brokers that are busy may not answer in time.
+        if status == 503 && message.contains("in-sync") {
+            break message;
         }
-        assert!(status == 504 && began.elapsed() < LONG, "{status}: {answer}");
+        assert!(matches!(status, 503 | 504) && began.elapsed() < LONG, "{status}: {answer}");
     };
     let told = "nothing was written: the topic copies.commands has 1 in-sync replicas, and min.insync.replicas=2: \
                 brokers are down, or it is set too high";

@@ -40,9 +40,11 @@ impl Follower {
                 self.pause(clocks);
             }
             // They may be another log's: read again once it is known that they are not.
-            ReadEvent::Records(_) if !reading.feed.is_trusted(clocks.now) => return self.recheck(clocks),
+            ReadEvent::Records(_) | ReadEvent::End(_) if !reading.feed.is_trusted(clocks.now) => {
+                return self.recheck(clocks);
+            }
             ReadEvent::Records(records) => {
-                reading.feed.progress(&records);
+                reading.feed.progress(&records, clocks.now);
                 let caught_up = reading.candidate.is_none();
                 let future =
                     if caught_up { self.fold_served(&records) } else { self.fold_candidate(&records) };
@@ -158,8 +160,9 @@ impl Follower {
             );
             return self.stumble(Trouble::Again(reason), clocks);
         }
-        // A new table on another log would free everything, though it says nothing of what was lost.
-        if behind && !candidate.anchored {
+        // A new table on another log would free everything, though it says nothing of what was lost, however long
+        // that log has become.
+        if self.detail.alarm.is_some() && served.is_some() && !candidate.anchored {
             let reason = "the table holds nothing yet that would show which log it belongs to";
             return self.stumble(Trouble::AnotherLog(reason.to_owned()), clocks);
         }

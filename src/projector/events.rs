@@ -54,18 +54,19 @@ impl Projector {
         if let Err(trouble) = folding.meet(&event) {
             return self.halt(trouble.into(), clocks);
         }
-        match event {
+        let news = match event {
             // After the last transaction nothing more is folded: what comes now is for whoever follows.
             _ if folding.farewell().is_some() => return,
             ReadEvent::Failed(_) => return self.read_anew(clocks),
             // It was delivered though nothing was wanted: held here, it would leave memory without a bound.
             _ if folding.is_full() => return self.read_anew(clocks),
             ReadEvent::Records(records) => folding.hold(records),
-            // A new reader that sees the same end again is no progress.
-            ReadEvent::End(position) if !folding.reached(position, clocks.now) => return self.fold(clocks),
-            ReadEvent::End(_) => {}
+            ReadEvent::End(position) => folding.reached(position, clocks.now),
+        };
+        // A new reader that sees the same record or the same end again is no progress.
+        if news {
+            self.patience.progress(clocks.now);
         }
-        self.patience.progress(clocks.now);
         self.fold(clocks);
     }
 

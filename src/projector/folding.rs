@@ -193,9 +193,11 @@ impl Folding {
         self.vouch.holds(self.view.position())
     }
 
-    /// Asks whether the log still is the one, for all that was folded.
+    /// Asks whether the log still is the one, for all that was folded; not while the full check is under way,
+    /// which would take the answer for its own.
     pub(super) fn vouch(&mut self, now: Instant) -> Option<Request> {
-        self.vouch.ask((self.view.position(), self.view.anchor()), now)
+        let place = (self.view.position(), self.view.anchor());
+        self.check.is_none().then(|| self.vouch.ask(place, now)).flatten()
     }
 
     /// What is to be written next.
@@ -245,9 +247,11 @@ impl Folding {
         self.seam.as_mut().map_or(Ok(()), |seam| seam.judge(event))
     }
 
-    /// Takes in records that come next; [`Folding::fold`] folds them.
-    pub(super) fn hold(&mut self, records: Vec<Record>) {
+    /// Takes in records that come next; [`Folding::fold`] folds them. Says whether any of them is news.
+    pub(super) fn hold(&mut self, records: Vec<Record>) -> bool {
+        let news = records.last().is_some_and(|last| last.offset.next() > self.next);
         self.held.extend(records);
+        news
     }
 
     /// Folds what is held, up to a full batch or a command that must not be folded; returns what is no

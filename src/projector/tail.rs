@@ -21,6 +21,9 @@ use crate::record::Position;
 /// How often it is asked where the table ends.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// A sign of life and its mark.
+const ALIVE_OFFSETS: u64 = 2;
+
 /// Where the table ends, as its writer knows it.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -41,9 +44,11 @@ impl Tail {
         Self { written: 0, end_max: None, due: now, longer: None, watermark: None }
     }
 
-    /// Notes that the table was read up to a position. What was written meanwhile may lie behind it.
+    /// Notes that the table was read up to a position. Our first sign of life was read, too; what was written
+    /// behind it, because the table is large, may lie before the position or behind it.
     pub(super) const fn read_up_to(&mut self, position: Position) {
-        self.end_max = Some(Position::new(position.number() + self.written));
+        let unread = self.written.saturating_sub(ALIVE_OFFSETS);
+        self.end_max = Some(Position::new(position.number() + unread));
     }
 
     /// Notes a transaction of so many records, behind which stands its mark.

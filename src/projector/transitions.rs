@@ -33,6 +33,9 @@ impl Projector {
     ///
     /// The silence to wait for is drawn anew each time, so that of two standbys one is first.
     pub(super) fn stand_by(&mut self, clocks: Clocks) {
+        if self.is_told_to_stop() {
+            return self.finish();
+        }
         if self.is_rebuild() {
             return self.give_up();
         }
@@ -155,16 +158,19 @@ impl Projector {
                 self.written = None;
             }
         }
-        let told_to_stop = matches!(&self.stage, Stage::Folding(folding)
-            if matches!(folding.farewell(), Some(Farewell::Stop)));
         match error {
-            _ if told_to_stop => self.finish(),
+            _ if self.is_told_to_stop() => self.finish(),
             WriteError::Unknown(_) if self.claims < CLAIMS_MAX => self.claim_again(clocks),
             WriteError::Unknown(_) | WriteError::Fenced => {
                 self.claims = 0;
                 self.stand_by(clocks);
             }
         }
+    }
+
+    /// Whether only its last transaction is waited for: whatever comes of that, it ends.
+    fn is_told_to_stop(&self) -> bool {
+        matches!(&self.stage, Stage::Folding(folding) if matches!(folding.farewell(), Some(Farewell::Stop)))
     }
 
     /// Claims the role once more, soon: we had it a moment ago, and a standby would wait much longer. Not
@@ -180,6 +186,9 @@ impl Projector {
 
     /// Writes nothing for a while, and says why.
     pub(super) fn halt(&mut self, halt: Halt, clocks: Clocks) {
+        if self.is_told_to_stop() {
+            return self.finish();
+        }
         let repairing = matches!(&self.stage, Stage::Folding(folding) if folding.is_repairing());
         // A table that is broken and cannot be folded anew needs an operator, who is to be told both.
         self.status.role = Role::Stopped(match halt.reason {

@@ -293,6 +293,8 @@ impl World {
             self.lose_readers(node, &[Topic::Table]);
         }
         self.rebuilds += 1;
+        // What was taken in unheard is over with the new table: from here on nothing is excused.
+        self.unheard_replacements = 0;
         self.begin_table();
     }
 }

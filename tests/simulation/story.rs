@@ -4,20 +4,22 @@
 use std::time::Duration;
 
 use portcullis::follower::Source;
+use portcullis::log::Topic;
+use portcullis::record::Position;
 use portcullis::status::Alarm;
 
 use super::ledger::Fold;
 use super::projector::Projecting;
 use super::sidecar::Sidecar;
 use super::world::{Action, NodeId, Role, World};
-use portcullis::record::Position;
 
 /// How long it may take, once all faults are over, until everybody is at the end: several of the longest waits
 /// may follow each other.
 const PEACE_MAX: Duration = Duration::from_secs(900);
-/// How long a command may take to reach everybody in peace: a producer that gave no answer before is given up
-/// after 120 s, and its successor needs some time.
-const ARRIVAL_MAX: Duration = Duration::from_secs(200);
+/// How long it takes until a producer is given up that gave no answer, while there were faults.
+const QUIET: Duration = Duration::from_secs(130);
+/// How long a command may take to reach everybody in peace, the table included.
+const ARRIVAL_MAX: Duration = Duration::from_secs(15);
 /// How old a view may be that is at the end: it asks every second, and answers take their time.
 const AGE_MAX: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,17 @@ pub fn tell(seed: u64, listener: Listener) -> Ending {
     world.calm();
     world.mend();
     world.come_to_rest(PEACE_MAX);
+    // Until every producer that gave no answer is given up.
+    let quiet = world.now + QUIET;
+    world.run_until(quiet);
+    world.come_to_rest(PEACE_MAX);
+    world.command();
+    world.come_to_rest(ARRIVAL_MAX);
+    // The same with commands under way whose readers are lost.
+    world.command();
+    let under_way = world.now + Duration::from_millis(80);
+    world.run_until(under_way);
+    (0..world.nodes.len()).for_each(|node| world.lose_readers(node, &[Topic::Commands]));
     world.command();
     world.come_to_rest(ARRIVAL_MAX);
     let (position, fold) = world.ledger.end_fold();
@@ -103,8 +116,7 @@ impl World {
             self.restart_projectors();
             self.restart_those_without_a_table();
         }
-        // Who writes the table does not read it: what others did to it is noticed at the next takeover.
-        if self.auditor.damaged.is_some() || self.ledger.replacements() > 0 {
+        if self.ledger.replacements() > 0 {
             self.restart_projectors();
             self.restart_those_without_a_table();
         }

@@ -2,6 +2,7 @@
 //! its own: its first act fences all before it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -16,6 +17,8 @@ use crate::log::{TableWrite, TableWriter, Topic, WriteError};
 
 /// How long fencing may take: the coordinator may have to end a transaction of an earlier writer first.
 const FENCE_MAX: Duration = Duration::from_secs(60);
+/// How long is waited for a coordinator before it is asked again.
+const COORDINATOR_WAIT: Duration = Duration::from_millis(100);
 /// How long a transaction may take from its first record to its commit; the broker aborts it after 60 s.
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 /// How long it is tried to abort a transaction that failed.
@@ -90,6 +93,20 @@ impl KafkaTableWriter {
     }
 }
 
+/// Fences all earlier producers. A coordinator that is not there yet, because the brokers have just started,
+/// may be a moment later.
+fn init(producer: &Producer) -> Result<(), KafkaError> {
+    let until = Instant::now() + FENCE_MAX;
+    loop {
+        match producer.init_transactions(until.saturating_duration_since(Instant::now())) {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < until => {
+                thread::sleep(COORDINATOR_WAIT);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Whether an error says that another writer is newer.
 const fn is_fenced(code: Code) -> bool {
     matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
@@ -101,12 +118,13 @@ impl TableWriter for KafkaTableWriter {
         let config = self.clients.table_producer(self.topic()?);
         let producer = Producer::from_config_and_context(&config, Deliveries::default())
             .map_err(|error| WriteError::Unknown(Clients::no_client(&error)))?;
-        let fenced = producer.init_transactions(FENCE_MAX);
-        if let Err(error) = fenced {
-            return Err(self.lost(&producer, &error));
+        match init(&producer) {
+            Err(error) => Err(self.lost(&producer, &error)),
+            Ok(()) => {
+                self.producer = Some(producer);
+                Ok(())
+            }
         }
-        self.producer = Some(producer);
-        Ok(())
     }
 
     fn commit(&mut self, writes: Vec<TableWrite>) -> Result<(), WriteError> {
