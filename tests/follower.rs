@@ -367,11 +367,15 @@ fn in_alarm_a_table_that_was_only_begun_frees_nothing() {
     rig.seconds(300);
     assert_eq!((rig.detail().position, rig.detail().rows), before);
     assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+    // Nor does it once the log is longer than the one before it was.
+    append(&log, &["BLACKLIST 192.0.2.1"; 40]);
+    rig.seconds(300);
+    assert_eq!((rig.detail().position, rig.detail().rows), before);
     assert!(rig.detail().message.as_deref().is_some_and(|text| text.contains("portcullis table rebuild")));
     // Once it holds what is in the new log, it is the operator's word.
     project(&log, Position::new(1));
     rig.seconds(200);
-    assert_eq!((rig.detail().alarm, rig.detail().position), (None, Position::new(1)));
+    assert_eq!((rig.detail().alarm, rig.detail().position), (None, Position::new(41)));
 }
 
 #[test]

@@ -688,6 +688,26 @@ fn a_stop_waits_for_a_transaction_under_way_and_no_longer() {
         assert!(rig.stopped);
         assert_eq!(last_watermark(&log).rows, u64::from(fate == Fate::Done));
     }
+    // Nor for a log that can't be asked any more, or turns out to be another one.
+    for replaced in [false, true] {
+        let log = begun_log();
+        let mut rig = Rig::active(&log);
+        command(&log, "BLACKLIST 192.0.2.1");
+        rig.pass(seconds(1));
+        command(&log, "BLACKLIST 192.0.2.2");
+        rig.settle();
+        if replaced {
+            log.recreate(Topic::Commands);
+            (0..9).for_each(|_| assert!(command(&log, "BLACKLIST 192.0.2.3").number() < 9));
+        } else {
+            log.set_outage(Outage::Down);
+        }
+        rig.handle(Event::Stop);
+        rig.pass(seconds(70));
+        assert!(rig.stopped, "{:?}", rig.role());
+        log.set_outage(Outage::Up);
+        assert_eq!(table_of(&log).check().expect("it is whole").rows, 1);
+    }
     let mut standby = Rig::new(&MemoryLog::default(), 1);
     standby.handle(Event::Stop);
     assert!(standby.stopped);

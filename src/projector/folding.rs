@@ -347,8 +347,7 @@ impl Folding {
 
     /// Asks once more whether the log is the one, before anything more is read.
     ///
-    /// What is held is dropped and read again: it may be of another log. A check that nothing was read under
-    /// goes on, so that a log whose end lags is judged over the whole time and not from each failure anew.
+    /// What is held is dropped and read again: it may be of another log.
     pub(super) fn recheck(&mut self) {
         self.held.clear();
         self.proof.forget();

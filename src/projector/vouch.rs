@@ -10,7 +10,7 @@
 //! answer       the same: write    the same: write, and 813 is what the log is known by
 //! ```
 //!
-//! Asked for is never the record that was folded last, for that may be the other log's own.
+//! Asked for is never a record that was folded since the last answer, for that may be the other log's own.
 
 use std::time::Instant;
 

@@ -144,6 +144,25 @@ fn a_new_reader_begins_with_the_record_that_was_folded_last() {
 }
 
 #[test]
+fn a_reader_that_fails_before_its_records_are_written_costs_no_more_than_a_moment() {
+    let log = begun_log();
+    let mut rig = Rig::active(&log);
+    command(&log, "BLACKLIST 192.0.2.1");
+    rig.pass(seconds(1));
+    // Folded, and not written yet: the transaction is due while the log is being checked anew.
+    command(&log, "BLACKLIST 192.0.2.2");
+    rig.settle();
+    let (session, _) = *opened(&rig, Topic::Commands).last().expect("it reads");
+    let failed = ReadEvent::Failed("the link broke".to_owned());
+    rig.handle(Event::Log(LogEvent::Read(Topic::Commands, session, failed)));
+    rig.step(Duration::from_millis(100));
+    command(&log, "BLACKLIST 192.0.2.4");
+    rig.pass(seconds(3));
+    assert_eq!((rig.role(), last_watermark(&log).rows), (Role::Active, 3));
+    assert!(rig.projector.wants_records());
+}
+
+#[test]
 fn nothing_that_comes_behind_a_command_of_the_future_is_folded() {
     let log = begun_log();
     let mut rig = Rig::active(&log);
@@ -214,6 +233,7 @@ fn what_somebody_else_writes_to_the_table_is_found_and_mended_and_what_we_write_
         rig.pass(seconds(1));
     }
     assert_eq!(read(&rig), before, "all of it was ours");
+    // A single record, which takes no more offsets than a sign of life.
     let row = br#"{"end":"10.255.255.255","command":0}"#;
     log.append_record(Topic::Table, NOW, Some(b"10.0.0.0"), Some(row));
     assert!(table_of(&log).check().is_err());
