@@ -10,10 +10,12 @@
 //! turn. Within a slice all is read before anything is looked up: lookups that stand side by side wait for
 //! memory together.
 
+use std::time::Instant;
+
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
-use super::answer::{Answer, Body, JSON, PLAIN, Problem, answer, at_position};
+use super::answer::{AGE_MS, Answer, Body, JSON, PLAIN, Problem, answer, at_position};
 use super::request::{self, BODY_BYTES_MAX, Incoming, Parameters};
 use super::sidecar::Sidecar;
 use super::verdict::Form;
@@ -53,6 +55,8 @@ pub(super) async fn check_batch(
         Kind::Admin => (ADMIN_BATCH_ADDRESSES_MAX, BODY_BYTES_MAX),
     };
     let body = request::body(&sidecar.bodies, body, bytes_max).await?;
+    let begun = Instant::now();
+    let age_ms = sidecar.age_ms(begun);
     // One snapshot for all of them; held by count, because a guard must not cross an await.
     let snapshot = sidecar.hold_snapshot().ok_or_else(Problem::not_ready)?;
     let (content_type, verdicts) = if body.trim_ascii_start().starts_with(b"[") {
@@ -63,7 +67,17 @@ pub(super) async fn check_batch(
     // The problem before all others, and looked for last: where all is well, there was nothing but ASCII.
     let bytes =
         verdicts.map_err(|problem| if str::from_utf8(&body).is_err() { not_utf8() } else { problem })?;
-    Ok(at_position(answer(StatusCode::OK, content_type, Body::whole(bytes)), snapshot.position()))
+    let answer = at_position(answer(StatusCode::OK, content_type, Body::whole(bytes)), snapshot.position());
+    Ok(aged(answer, age_ms, begun))
+}
+
+/// Notes how old the list was when the answer was begun, and how long that is ago.
+fn aged(mut answer: Answer, age_ms: Option<u64>, begun: Instant) -> Answer {
+    let passed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if let Some(age_ms) = age_ms {
+        answer.headers_mut().insert(AGE_MS, age_ms.saturating_add(passed_ms).into());
+    }
+    answer
 }
 
 fn not_utf8() -> Problem {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::Method;
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 
 use super::admin::Acknowledged;
@@ -172,15 +173,18 @@ impl Sidecar {
         let headers = answer.headers_mut();
         let age_ms = self.age_ms(now);
         let Some(position) = self.with_snapshot(Snapshot::position) else { return answer };
-        // An answer made from a snapshot names that one's position; meanwhile there may be a newer one.
-        headers.entry(POSITION).or_insert_with(|| position.number().into());
-        if let Some(age_ms) = age_ms {
-            headers.insert(AGE_MS, age_ms.into());
+        // An answer made from a snapshot names that one's position; meanwhile there may be a newer one, whose
+        // age says nothing of it.
+        let position = HeaderValue::from(position.number());
+        let is_newest = *headers.entry(POSITION).or_insert_with(|| position.clone()) == position;
+        if let Some(age_ms) = age_ms.filter(|_| is_newest) {
+            headers.entry(AGE_MS).or_insert_with(|| age_ms.into());
         }
         answer
     }
 
-    fn age_ms(&self, now: Instant) -> Option<u64> {
+    /// How old what is published is; to be asked before the snapshot is taken that an answer is made from.
+    pub(super) fn age_ms(&self, now: Instant) -> Option<u64> {
         let age = self.app.status.age(now)?;
         Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
     }
