@@ -238,7 +238,7 @@ pub trait TableWriter: Send {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WriteError {
     /// Another writer took over; nothing was written.
-    #[error("another projector took over")]
+    #[error("another projector took over, or `table rebuild`")]
     Fenced,
     /// It may be written or not.
     #[error("{0}")]

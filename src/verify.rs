@@ -120,12 +120,16 @@ impl fmt::Display for RowFault {
     }
 }
 
+/// What is left to do once commands are gone.
+pub const BEGIN_ANEW: &str =
+    "while a sidecar still has the list, `portcullis export` it, and import that into new topics";
+
 /// Why a table could not be judged.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum VerifyError {
     /// The commands that the table was made from are not all there any more.
     #[error(
-        "the commands log begins at {0}: what came before is gone, and with it what the table should hold"
+        "the commands log begins at {0}: what came before is gone, and with it what the table should hold; {BEGIN_ANEW}"
     )]
     BeginsAt(Position),
     /// The commands can't be folded.

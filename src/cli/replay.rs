@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cli::connect::{Intent, Target, ask};
 use crate::cli::failure::{Exit, Failure, shown};
-use crate::cli::output::{Format, Output};
+use crate::cli::output::{Format, Output, note};
 use crate::cli::process::ConfigArgs;
 use crate::cli::project::parse_offset;
 use crate::cli::reading::Reading;
@@ -90,6 +90,9 @@ pub fn run(args: &ReplayArgs, target: &Target) -> Result<Exit, Failure> {
         Format::Text => lines(&summary).iter().try_for_each(|line| output.line(line))?,
     }
     output.flush()?;
+    if summary.get("began").and_then(Value::as_u64).is_some_and(|began| began > 0) {
+        note("the log no longer begins with its first command: this is no list that any reader has");
+    }
     Ok(Exit::Done)
 }
 

@@ -18,7 +18,8 @@ use crate::cli::table::read;
 use crate::log::Identity;
 use crate::log::kafka::KafkaLog;
 use crate::log::kafka::topics::{Created, Finding, Severity};
-use crate::record::Timestamp;
+use crate::record::{Position, Timestamp};
+use crate::verify::BEGIN_ANEW;
 
 /// The flags of `topics`.
 #[derive(Args, Clone, Debug)]
@@ -99,6 +100,8 @@ fn check(log: &KafkaLog, format: Format) -> Result<Exit, Failure> {
         let finding = check_table(log, table).map_err(Failure::unavailable)?;
         finding.into_iter().for_each(|finding| found.findings.insert(0, finding));
     }
+    let lost = check_start(log).map_err(Failure::unavailable)?;
+    lost.into_iter().for_each(|finding| found.findings.insert(0, finding));
     for topic in &found.unseen {
         note(&format!("we may not see how {topic} is set: grant DescribeConfigs on it"));
     }
@@ -156,6 +159,20 @@ fn check_table(log: &KafkaLog, name: &str) -> Result<Option<Finding>, String> {
     } else {
         None
     })
+}
+
+/// What is wrong if the commands no longer begin with the first: nobody can fold them any more.
+fn check_start(log: &KafkaLog) -> Result<Option<Finding>, String> {
+    let start = log.commands_start()?;
+    Ok((start > Position::START).then(|| Finding {
+        severity: Severity::Advised,
+        topic: log.commands_topic().to_owned(),
+        setting: "log start",
+        found: start.to_string(),
+        wanted: Position::START.to_string(),
+        why: "a table that is lost can't be made anew, and who starts may find a gap",
+        mend: BEGIN_ANEW.to_owned(),
+    }))
 }
 
 fn show_finding(finding: &Finding) -> String {

@@ -8,7 +8,7 @@
 //! minutes old is worth more than none, and trouble with a log meets all sidecars at once: they must not all
 //! leave the load balancer in the same second.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::http::request::Parts;
@@ -29,6 +29,10 @@ use crate::view::RefusedCounts;
 pub(super) fn healthz() -> Answer {
     answer(StatusCode::OK, JSON, Body::whole(r#"{"alive":true}"#))
 }
+
+/// A sidecar whose list is older does not follow its log, whatever else is well. One that does asks every
+/// second, and a leader of Kafka that changes takes some seconds.
+const FOLLOWS_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// How far the sidecar has got: the body of `/readyz`, beside the error if there is one.
 #[derive(Serialize)]
@@ -58,6 +62,9 @@ pub(super) fn readyz(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem>
         }
         Detail { alarm: Some(alarm), .. } if strict => Some(Problem::in_alarm(*alarm)),
         Detail { degraded: Some(degraded), .. } if strict => Some(is_degraded(*degraded)),
+        _ if strict => {
+            sidecar.app.status.age(Instant::now()).filter(|age| *age > FOLLOWS_AGE_MAX).map(is_old)
+        }
         _ => None,
     };
     let Detail { phase, position, records_read, ref message, .. } = *detail;
@@ -68,6 +75,12 @@ pub(super) fn readyz(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem>
         Some(problem) => problem.into_answer_with(&progress),
         None => json(StatusCode::OK, &progress),
     })
+}
+
+/// The problem that nobody knows what the log holds by now.
+fn is_old(age: Duration) -> Problem {
+    let message = format!("the end of the log was reached {} s ago for the last time", age.as_secs());
+    Problem::new(codes::DEGRADED, message, "/v1/status says why")
 }
 
 /// The problem that the log is not followed as it should be.

@@ -54,6 +54,11 @@ impl KafkaLog {
         Ok(Self { clients: Arc::new(clients) })
     }
 
+    /// The name of the commands topic.
+    pub fn commands_topic(&self) -> &str {
+        &self.clients.settings.commands_topic
+    }
+
     /// The name of the table topic, if there is one.
     pub fn table_topic(&self) -> Option<&str> {
         self.clients.topic(Topic::Table)

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::log::{Answer, Identity, Question, TableLog, Topic};
 use crate::projector::{Projector, Reason, Rebuild, Role, Status};
 use crate::record::{Offset, Position};
+use crate::verify::BEGIN_ANEW;
 
 /// What became of the table.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -112,7 +113,7 @@ fn look(log: &dyn TableLog) -> Result<Identity, RebuildError> {
     {
         return Err(RebuildError::Refused(format!(
             "the commands log begins at {}: what came before is gone, and a table without it would free what \
-             that blacklisted",
+             that blacklisted; {BEGIN_ANEW}",
             ends.start
         )));
     }

@@ -54,6 +54,9 @@ fn an_outage_of_the_broker_is_waited_out_while_lookups_go_on() {
     let status = late.wait_message(&format!("no answer from Kafka at {}: ", broker.bootstrap()));
     assert_eq!((&status["ready"], late.get("/readyz").0), (&json!(false), 503));
     projector.wait_message("no answer from Kafka");
+    // It has a list, and does not follow.
+    let status = sidecar.wait("it is old", |status| status["age_ms"].as_u64() > Some(10_500));
+    assert_eq!((sidecar.get("/readyz").0, sidecar.get("/readyz?strict").0), (200, 503), "{status}");
     // What runs can be ended without a broker, too.
     site.sidecar(&WITH_TABLE).end(Signal::SIGINT);
     site.projector(&WITH_TABLE, &[]).end(Signal::SIGINT);
@@ -62,6 +65,7 @@ fn an_outage_of_the_broker_is_waited_out_while_lookups_go_on() {
     late.wait_ready();
     wait_back(&mut late, "192.0.2.2");
     wait_back(&mut sidecar, "192.0.2.3");
+    assert_eq!(sidecar.get("/readyz?strict").0, 200);
     broker.kill();
     wait_outage(&sidecar);
     broker.restart();

@@ -224,6 +224,10 @@ fn a_log_without_its_beginning_can_neither_be_verified_nor_rebuilt_from() {
     let replayed = site.verb(&WITHOUT_TABLE, &["replay"]).output().expect("it runs");
     let told = "began       1: what came before is gone, and not in it\n";
     assert!(stdout(&replayed).ends_with(told), "{}{}", stdout(&replayed), stderr(&replayed));
+    assert!(stderr(&replayed).contains("no list that any reader has"), "{}", stderr(&replayed));
+    let check = site.topics(&WITH_TABLE, &["check"]);
+    let told = "mend it: while a sidecar still has the list, `portcullis export` it";
+    assert!(code(&check) == 1 && stdout(&check).contains(told), "{}", stdout(&check));
     // Not one that can't be reached, nor settings that are refused.
     broker.alter_topic(&site.commands_topic, &[("cleanup.policy", "compact")]);
     let output = run(&site, &["table", "rebuild"]);

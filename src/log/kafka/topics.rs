@@ -225,6 +225,15 @@ impl KafkaLog {
         Ok(ends(&asker, &self.clients.settings.commands_topic, &self.clients)?.1)
     }
 
+    /// Where the commands begin.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, with the reason.
+    pub fn commands_start(&self) -> Result<Position, String> {
+        let asker = self.clients.asker(Isolation::Uncommitted)?;
+        Ok(ends(&asker, &self.clients.settings.commands_topic, &self.clients)?.0)
+    }
+
     /// Looks at the settings of both topics.
     ///
     /// # Errors
