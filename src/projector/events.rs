@@ -34,11 +34,12 @@ impl Projector {
             ReadEvent::Failed(_) => loading.retry_at(clocks.now + self.read_waits.wait()),
             event => {
                 self.patience.progress(clocks.now);
+                let alives_read = loading.further_alives();
                 match loading.read(&event) {
                     Ok(None) => {}
                     Ok(Some(folding)) => {
                         if let ReadEvent::End(position) = event {
-                            self.tail.read_up_to(position);
+                            self.tail.read_up_to(position, alives_read);
                         }
                         self.begin_to_fold(folding, clocks);
                     }

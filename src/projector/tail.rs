@@ -44,10 +44,10 @@ impl Tail {
         Self { written: 0, end_max: None, due: now, longer: None, watermark: None }
     }
 
-    /// Notes that the table was read up to a position. Our first sign of life was read, too; what was written
-    /// behind it, because the table is large, may lie before the position or behind it.
-    pub(super) const fn read_up_to(&mut self, position: Position) {
-        let unread = self.written.saturating_sub(ALIVE_OFFSETS);
+    /// Notes that the table was read up to a position, and so many of the signs of life that were written
+    /// meanwhile, because the table is large; the others lie behind it.
+    pub(super) const fn read_up_to(&mut self, position: Position, alives_read: u64) {
+        let unread = self.written.saturating_sub(alives_read * ALIVE_OFFSETS);
         self.end_max = Some(Position::new(position.number() + unread));
     }
 
