@@ -15,6 +15,8 @@ use super::support::kafka::{Broker, BrokerOptions, shared_broker, wait_until};
 const COMMANDS: [(&str, &str); 2] = [("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")];
 /// How long a topic is away that somebody deletes and makes anew by hand: its readers hear of that.
 const AS_PEOPLE_DO: Duration = Duration::from_secs(3);
+/// Longer than what was asked of the log counts.
+const LONGER_THAN_TRUSTED: Duration = Duration::from_secs(8);
 /// In which a projector would have written, and a sidecar published.
 const WHILE: Duration = Duration::from_secs(7);
 
@@ -129,7 +131,7 @@ pub(crate) fn a_topic_made_anew_while_nobody_looked_is_not_gone_on_with() {
     let Before { projector, sidecars, .. } = &mut before;
     projector.kill();
     sidecars.iter().for_each(|sidecar| sidecar.signal(nix::sys::signal::Signal::SIGSTOP));
-    before.replace(broker, 40, AS_PEOPLE_DO);
+    before.replace(broker, 40, LONGER_THAN_TRUSTED);
     let Before { projector, sidecars, .. } = &mut before;
     sidecars.iter().for_each(|sidecar| sidecar.signal(nix::sys::signal::Signal::SIGCONT));
     projector.start_again();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::rig::{Process, Site, WITH_TABLE, WITHOUT_TABLE};
 use super::support::kafka::{Broker, BrokerOptions};
@@ -21,6 +22,8 @@ pub(crate) fn a_damaged_batch_stops_the_fold_and_is_told() {
         assert_eq!(sidecar.post("?wait=applied", command).0, 201);
     }
     site.agree(&WITH_TABLE, &[&projector, &sidecar], &[]);
+    // Until the log is known by its last record: one that is damaged would show another log.
+    std::thread::sleep(Duration::from_secs(6));
 
     broker.stop();
     let file = segment(&broker, &site);

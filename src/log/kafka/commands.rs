@@ -27,8 +27,8 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::cause::{Reports, WRITE};
-use super::client::{Clients, Consumer, Isolation, PARTITION};
-use super::questioner::listen;
+use super::client::{Clients, Consumer, Isolation, PARTITION, discard};
+use super::questioner::{FAILING_MAX, listen};
 use super::topics::{self, TopicPartitions};
 use crate::log::{AppendDone, AppendError, CommandSink};
 use crate::record::Offset;
@@ -60,7 +60,7 @@ impl KafkaCommands {
     pub(super) fn start(clients: Arc<Clients>) -> std::io::Result<Self> {
         let (waiting, groups) = sync_channel(GROUPS_WAITING_MAX);
         let thread = thread::Builder::new().name("commands-producer".to_owned());
-        thread.spawn(move || Work { clients, producer: None }.run(&groups))?;
+        thread.spawn(move || Work { clients, producer: None, failing: None }.run(&groups))?;
         Ok(Self { waiting })
     }
 }
@@ -82,6 +82,8 @@ impl CommandSink for KafkaCommands {
 struct Work {
     clients: Arc<Clients>,
     producer: Option<Producer>,
+    /// Since when Kafka did not say that the topic takes commands.
+    failing: Option<Instant>,
 }
 
 /// A producer, and what Kafka last said of the topic.
@@ -134,9 +136,24 @@ impl Work {
         if self.producer.is_none() {
             self.producer = Some(Producer::new(&self.clients)?);
         }
-        let producer = self.producer.as_mut().ok_or("no Kafka client")?;
-        producer.check_ready(&self.clients)?;
-        Ok(producer)
+        let mut producer = self.producer.take().ok_or("no Kafka client")?;
+        let ready = producer.check_ready(&self.clients);
+        let failing = match &ready {
+            Ok(()) => None,
+            Err(_) => Some(self.failing.unwrap_or_else(Instant::now)),
+        };
+        // Like one that is asked questions, it may remember what no longer is. What it still holds has its
+        // outcome first.
+        let is_stale = failing.is_some_and(|since| since.elapsed() >= FAILING_MAX);
+        if is_stale && producer.client.in_flight_count() == 0 {
+            self.failing = None;
+            discard(producer);
+        } else {
+            self.failing = failing;
+            self.producer = Some(producer);
+        }
+        ready?;
+        self.producer.as_mut().ok_or_else(|| "no Kafka client".to_owned())
     }
 }
 

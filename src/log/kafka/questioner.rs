@@ -21,7 +21,13 @@ use crate::record::{Offset, Position, Record};
 pub(super) struct KafkaQuestioner {
     clients: Arc<Clients>,
     pair: Option<Pair>,
+    /// Since when no question had an answer.
+    failing: Option<Instant>,
 }
+
+/// Clients that have answered nothing for so long are replaced. One remembers which leaders it met, and trusts
+/// no metadata that is older: of a cluster that was restored from a backup it would never take any.
+pub(super) const FAILING_MAX: Duration = Duration::from_secs(10);
 
 /// The most reports of librdkafka that are taken in at once …
 const REPORTS_MAX: usize = 1_000;
@@ -43,7 +49,7 @@ impl Pair {
 
 impl KafkaQuestioner {
     pub(super) fn new(clients: Arc<Clients>) -> Self {
-        Self { clients, pair: None }
+        Self { clients, pair: None, failing: None }
     }
 
     fn pair(&mut self) -> Result<&Pair, String> {
@@ -95,7 +101,20 @@ impl Questioner for KafkaQuestioner {
         for consumer in self.pair.iter().flat_map(|pair| [&pair.uncommitted, &pair.committed]) {
             listen(consumer);
         }
-        self.answer(question).unwrap_or_else(|reason| Answer::Failed(question, reason))
+        match self.answer(question) {
+            Ok(answer) => {
+                self.failing = None;
+                answer
+            }
+            Err(reason) => {
+                let since = *self.failing.get_or_insert_with(Instant::now);
+                if since.elapsed() >= FAILING_MAX {
+                    self.failing = None;
+                    self.pair.take().into_iter().for_each(discard);
+                }
+                Answer::Failed(question, reason)
+            }
+        }
     }
 }
 
