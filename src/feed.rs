@@ -282,8 +282,10 @@ impl Feed {
                 }
                 Ok(Next::Nothing)
             }
-            Answer::Failed(Question::RecordAt(_), _) => {
+            Answer::Failed(Question::RecordAt(_) | Question::Ends(Topic::Commands), _) => {
+                // The topic may be gone, and the next one there be another. A reader hears nothing of that.
                 self.anchor.ask_again();
+                self.anchor.checked = None;
                 Ok(Next::Nothing)
             }
             _ => Ok(Next::Nothing),

@@ -34,12 +34,11 @@ impl Projector {
             ReadEvent::Failed(_) => loading.retry_at(clocks.now + self.read_waits.wait()),
             event => {
                 self.patience.progress(clocks.now);
-                let alives_read = loading.further_alives();
                 match loading.read(&event) {
                     Ok(None) => {}
                     Ok(Some(folding)) => {
                         if let ReadEvent::End(position) = event {
-                            self.tail.read_up_to(position, alives_read);
+                            self.tail.read_up_to(position);
                         }
                         self.begin_to_fold(folding, clocks);
                     }

@@ -28,8 +28,7 @@ pub(super) struct Loading {
     table: Table,
     /// The value of our sign of life.
     alive: Vec<u8>,
-    /// How often it was read: it is written again if reading takes long.
-    alives_read: u64,
+    alive_seen: bool,
     /// The log to rebuild the table from; none if the table is to be gone on from.
     rebuild: Option<Identity>,
     /// When to read again, after the reader failed.
@@ -39,7 +38,7 @@ pub(super) struct Loading {
 impl Loading {
     /// A table of which nothing was read, by the projector whose sign of life is `alive`.
     pub(super) fn new(alive: Vec<u8>, rebuild: Option<Identity>) -> Self {
-        Self { table: Table::default(), alive, alives_read: 0, rebuild, retry: None }
+        Self { table: Table::default(), alive, alive_seen: false, rebuild, retry: None }
     }
 
     /// Notes that the reader failed, and when another one is to be tried.
@@ -59,14 +58,9 @@ impl Loading {
                 records.iter().for_each(|record| self.note(record));
                 Ok(None)
             }
-            ReadEvent::End(_) if self.alives_read > 0 => self.finish().map(Some),
+            ReadEvent::End(_) if self.alive_seen => self.finish().map(Some),
             ReadEvent::End(_) | ReadEvent::Failed(_) => Ok(None),
         }
-    }
-
-    /// How many signs of life behind the first one were read.
-    pub(super) const fn further_alives(&self) -> u64 {
-        self.alives_read.saturating_sub(1)
     }
 
     /// Begins to read from the beginning again.
@@ -75,9 +69,8 @@ impl Loading {
     }
 
     fn note(&mut self, record: &Record) {
-        let ours = record.key.as_deref() == Some(ALIVE_KEY)
+        self.alive_seen |= record.key.as_deref() == Some(ALIVE_KEY)
             && record.value.as_deref() == Some(self.alive.as_slice());
-        self.alives_read += u64::from(ours);
         self.table.apply(record);
     }
 

@@ -147,6 +147,21 @@ fn nothing_is_folded_that_is_read_long_after_the_last_check() {
 }
 
 #[test]
+fn nothing_is_folded_after_a_question_that_failed_before_the_log_is_known_again() {
+    let (log, mut rig) = following();
+    rig.seconds(2);
+    let before = rig.detail().position;
+    // The topic was away for a moment, and no reader heard of it.
+    rig.port.failing = vec![Question::Ends(Topic::Commands)];
+    rig.seconds(1);
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 198.51.100.1"; 40]);
+    rig.settle();
+    rig.seconds(3);
+    assert_eq!((rig.detail().position, rig.detail().alarm), (before, Some(Alarm::AnotherLog)));
+}
+
+#[test]
 fn a_watched_record_that_retention_took_is_no_reason_to_read_anew() {
     let (log, mut rig) = following();
     append(&log, &["BLACKLIST 192.0.2.1"; 8]);

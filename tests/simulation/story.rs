@@ -49,19 +49,21 @@ pub fn tell(seed: u64, listener: Listener) -> Ending {
     world.calm();
     world.mend();
     world.come_to_rest(PEACE_MAX);
-    // Until every producer that gave no answer is given up.
-    let quiet = world.now + QUIET;
-    world.run_until(quiet);
+    // In some worlds until every producer that gave no answer is given up, so that nothing excuses a delay.
+    let quiet = if seed.is_multiple_of(4) { QUIET } else { Duration::ZERO };
+    let arrival_max = if quiet.is_zero() { QUIET + ARRIVAL_MAX } else { ARRIVAL_MAX };
+    let until = world.now + quiet;
+    world.run_until(until);
     world.come_to_rest(PEACE_MAX);
     world.command();
-    world.come_to_rest(ARRIVAL_MAX);
+    world.come_to_rest(arrival_max);
     // The same with commands under way whose readers are lost.
     world.command();
     let under_way = world.now + Duration::from_millis(80);
     world.run_until(under_way);
     (0..world.nodes.len()).for_each(|node| world.lose_readers(node, &[Topic::Commands]));
     world.command();
-    world.come_to_rest(ARRIVAL_MAX);
+    world.come_to_rest(arrival_max);
     let (position, fold) = world.ledger.end_fold();
     (world.happened, position, fold)
 }
@@ -116,7 +118,9 @@ impl World {
             self.restart_projectors();
             self.restart_those_without_a_table();
         }
-        if self.ledger.replacements() > 0 {
+        // What others write while a projector reads a table for long may be taken for its own signs of life: it is
+        // found at the next takeover then.
+        if self.auditor.damaged.is_some() || self.ledger.replacements() > 0 {
             self.restart_projectors();
             self.restart_those_without_a_table();
         }
