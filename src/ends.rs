@@ -84,6 +84,11 @@ impl EndProof {
         proven
     }
 
+    /// Whether a view at `position` holds all that was in the log when any of the questions was sent.
+    pub fn is_reached(&self, position: Position) -> bool {
+        self.pairs.front().is_some_and(|(_, high)| *high <= position)
+    }
+
     /// Forgets all answers: they may be another log's.
     pub fn forget(&mut self) {
         self.pairs.clear();
@@ -190,6 +195,11 @@ impl EndsWatch {
     /// The latest time that a view at `position` is proven to have been at the end, if it is news.
     pub fn reached(&mut self, position: Position) -> Option<Instant> {
         self.proof.reached(position)
+    }
+
+    /// Whether a view at `position` was at the end at some time since it was asked for anew.
+    pub fn is_reached(&self, position: Position) -> bool {
+        self.proof.is_reached(position)
     }
 
     /// Forgets what was proven and asks anew, because the log may be another one. Answers under way must

@@ -48,8 +48,9 @@ impl Follower {
                 let caught_up = reading.candidate.is_none();
                 let future =
                     if caught_up { self.fold_served(&records) } else { self.fold_candidate(&records) };
-                if let Some(future) = future {
-                    self.stop_at(&future, clocks);
+                match future {
+                    Some(future) => self.stop_at(&future, clocks),
+                    None => self.take_over_in_motion(clocks),
                 }
             }
             ReadEvent::End(position) => {
@@ -144,6 +145,18 @@ impl Follower {
         if self.served.with_view(View::position) < position {
             self.served.advance_to(position);
             self.effects.push(Effect::Publish(draft.snapshot(position)));
+        }
+    }
+
+    /// Serves a view that holds all that was in the log when it was begun to be read. A log that never rests
+    /// shows its readers no end.
+    fn take_over_in_motion(&mut self, clocks: Clocks) {
+        let Stage::Reading(reading) = &mut self.stage else { return };
+        let is_shown = reading.feed.is_reading();
+        let caught_up = |it: &mut Candidate| is_shown && self.ends.is_reached(it.view.position());
+        if let Some(candidate) = reading.candidate.take_if(caught_up) {
+            let position = candidate.view.position();
+            self.take_over(candidate, position, clocks);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use portcullis::address::{Address, Range};
 use portcullis::follower::{Effect, Follower, Settings, Source};
-use portcullis::log::{Event, Request, Topic};
+use portcullis::log::{Event, Request};
 use portcullis::record::{Offset, Position, Timestamp};
 use portcullis::served::Served;
 use portcullis::snapshot::{Snapshot, Verdict};
@@ -129,7 +129,7 @@ impl World {
             match effect {
                 Effect::Log(request) => {
                     self.tell(|| format!("{node} → {request:?}"));
-                    if let Request::Read(Topic::Commands, ..) = request {
+                    if let Request::DropAnswers = request {
                         let stable = self.ledger.stable();
                         self.sidecar(node).life().stable_at_open = stable;
                     }
