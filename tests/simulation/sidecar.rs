@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use portcullis::address::{Address, Range};
 use portcullis::follower::{Effect, Follower, Settings, Source};
-use portcullis::log::{Event, Request};
+use portcullis::log::{Event, Request, Topic};
 use portcullis::record::{Offset, Position, Timestamp};
 use portcullis::served::Served;
 use portcullis::snapshot::{Snapshot, Verdict};
@@ -129,9 +129,15 @@ impl World {
             match effect {
                 Effect::Log(request) => {
                     self.tell(|| format!("{node} → {request:?}"));
-                    if let Request::DropAnswers = request {
-                        let stable = self.ledger.stable();
-                        self.sidecar(node).life().stable_at_open = stable;
+                    // What was there when it began to ask; less, if the log was replaced by the time that it reads.
+                    let stable = self.ledger.stable();
+                    let life = self.sidecar(node).life();
+                    match &request {
+                        Request::DropAnswers => life.stable_at_open = stable,
+                        Request::Read(Topic::Commands, ..) => {
+                            life.stable_at_open = life.stable_at_open.min(stable);
+                        }
+                        _ => {}
                     }
                     self.request(node, request);
                 }
