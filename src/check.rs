@@ -15,8 +15,8 @@
 //!
 //! The last one is what notices a log of the same name and length. It is asked for only once the ends fit,
 //! because its absence says something only then. Reading then begins with that very record ([`Seam`]),
-//! because a log may be replaced between an answer and the first record. Where nothing was folded yet there is no anchor to ask for,
-//! and where no table was read there is no name to compare.
+//! because a log may be replaced between an answer and the first record. Where nothing was folded yet there is
+//! no anchor to ask for, and where no table was read there is no name to compare.
 //!
 //! The caller sends what [`Check::questions`] returns, asks for the ends itself, and hands every answer to
 //! [`Check::answered`], until that says [`Step::Passed`] or why not.

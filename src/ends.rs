@@ -61,8 +61,8 @@ pub struct EndProof {
 impl EndProof {
     /// Takes in an answer to a question that was sent at `asked`.
     pub fn answered(&mut self, asked: Instant, ends: Ends) {
-        // An end that lies before one that was told earlier is that of another log, or of one that lost its end:
-        // what waits to be reached there never will be, and would keep all that comes after it waiting.
+        // An end that lies before one that was told earlier is that of another log, or of one that lost its
+        // end: what waits to be reached there never will be, and would keep all that comes after it waiting.
         self.pairs.retain(|(_, high)| *high <= ends.high);
         if ends.stable < ends.high {
             return;

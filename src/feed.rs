@@ -9,11 +9,12 @@
 //!        └───────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing may be read before [`Next::Open`]: a deleted topic gives an error before its successor's first
-//! record can come, and that record must not be folded. While reading goes on, four things lead back to the
-//! check: the log ends before a position that was reached in it, the record that is watched is no longer
-//! there, the reader stands still although there is more, or records come after the last check has lost its
-//! worth ([`Feed::is_trusted`]). A watched record that is *another* one is trouble at once.
+//! Nothing may be read before [`Next::Open`]. A topic that is deleted and made anew need not give its reader an
+//! error, so that questions go on to be asked, and one that failed counts for as much as an error: nothing is
+//! folded until the next that has its answer. While reading goes on, four things lead back to the check: the
+//! log ends before a position that was reached in it, the record that is watched is no longer there, the reader
+//! stands still although there is more, or records come after the last check has lost its worth
+//! ([`Feed::is_trusted`]). A watched record that is *another* one is trouble at once.
 //!
 //! Part of the follower: it knows positions and anchors, and nothing of views. It opens and closes nothing
 //! itself, but says when to.

@@ -13,7 +13,7 @@ use super::support::kafka::{Broker, BrokerOptions, shared_broker, wait_until};
 
 /// Settings that the commands need.
 const COMMANDS: [(&str, &str); 2] = [("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")];
-/// How long a topic is away that somebody deletes and makes anew by hand: its readers hear of that.
+/// How long a topic is away that somebody deletes and makes anew by hand: questions about it fail meanwhile.
 const AS_PEOPLE_DO: Duration = Duration::from_secs(3);
 /// Longer than what was asked of the log counts.
 const LONGER_THAN_TRUSTED: Duration = Duration::from_secs(8);
