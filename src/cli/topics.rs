@@ -147,7 +147,7 @@ fn check_table(log: &KafkaLog, name: &str) -> Result<Option<Finding>, String> {
         }
     };
     let Identity { cluster_id, commands_topic } = log.identity()?;
-    let end = log.commands_end()?;
+    let (_, end) = log.commands_ends()?;
     let made_from = format!("{} of {}", watermark.commands_topic, watermark.cluster_id);
     let there = format!("{commands_topic} of {cluster_id}");
     let why = "the table was made from another log, or from one that was replaced";
@@ -163,7 +163,7 @@ fn check_table(log: &KafkaLog, name: &str) -> Result<Option<Finding>, String> {
 
 /// What is wrong if the commands no longer begin with the first: nobody can fold them any more.
 fn check_start(log: &KafkaLog) -> Result<Option<Finding>, String> {
-    let start = log.commands_start()?;
+    let (start, _) = log.commands_ends()?;
     Ok((start > Position::START).then(|| Finding {
         severity: Severity::Advised,
         topic: log.commands_topic().to_owned(),

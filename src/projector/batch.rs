@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::vouch::Place;
 use super::{TRANSACTION_COMMANDS_MAX, TRANSACTION_ROWS_MAX};
 use crate::blacklist::Changes;
 use crate::log::TableWrite;
@@ -98,7 +99,7 @@ pub(super) struct Repair {
     /// None until the end of the log is known.
     reach: Option<Position>,
     /// Position and anchor of the table, if it is to be of the log that is there.
-    place: Option<(Position, Option<Anchor>)>,
+    place: Option<Place>,
 }
 
 impl Repair {
@@ -110,12 +111,12 @@ impl Repair {
 
     /// A repair up to the end of the log, which is asked for behind the fence: no earlier writer has got
     /// further in it.
-    pub(super) const fn to_end(table: Table, place: Option<(Position, Option<Anchor>)>) -> Self {
+    pub(super) const fn to_end(table: Table, place: Option<Place>) -> Self {
         Self { table, reach: None, place }
     }
 
     /// What the log must hold for the table to be of it; none if that does not matter.
-    pub(super) const fn place(&self) -> Option<(Position, Option<Anchor>)> {
+    pub(super) const fn place(&self) -> Option<Place> {
         self.place
     }
 

@@ -135,11 +135,16 @@ impl Folding {
         folding
     }
 
+    /// How far the view is.
+    fn folded(&self) -> Place {
+        (self.view.position(), self.view.anchor())
+    }
+
     /// Position and anchor that the log must hold: what was folded last, or what the table claims to be made
     /// from, for as long as it is being repaired.
     fn place(&self) -> Place {
         let claimed = self.repair.as_ref().and_then(|repair| repair.place());
-        claimed.unwrap_or_else(|| (self.view.position(), self.view.anchor()))
+        claimed.unwrap_or_else(|| self.folded())
     }
 
     /// Whether the view has not yet reached what a broken table claims to hold.
@@ -196,8 +201,8 @@ impl Folding {
     /// Asks whether the log still is the one, for all that was folded; not while the full check is under way,
     /// which would take the answer for its own.
     pub(super) fn vouch(&mut self, now: Instant) -> Option<Request> {
-        let place = (self.view.position(), self.view.anchor());
-        self.check.is_none().then(|| self.vouch.ask(place, now)).flatten()
+        let folded = self.folded();
+        self.check.is_none().then(|| self.vouch.ask(folded, now)).flatten()
     }
 
     /// What is to be written next.
@@ -298,7 +303,7 @@ impl Folding {
             applied => applied?,
         };
         self.next = record.offset.next();
-        self.vouch.folded((self.view.position(), self.view.anchor()));
+        self.vouch.folded(self.folded());
         // A repair writes one difference at its end, and none of the changes on its way.
         if self.repair.is_none() {
             self.batch.add(&changes, now);
@@ -371,8 +376,8 @@ impl Folding {
         if let Some(check) = &mut self.check {
             return check.questions(now);
         }
-        let place = (self.view.position(), self.view.anchor());
-        self.vouch.tick(place, now).into_iter().collect()
+        let folded = self.folded();
+        self.vouch.tick(folded, now).into_iter().collect()
     }
 
     /// Takes in an answer; `asked` is when the question for the ends was sent, if it is one to that.

@@ -216,22 +216,13 @@ impl KafkaLog {
         Ok(Identity { cluster_id, commands_topic: self.clients.settings.commands_topic.clone() })
     }
 
-    /// Where the commands end, committed or not.
-    ///
-    /// # Errors
-    /// When Kafka does not say, with the reason.
-    pub fn commands_end(&self) -> Result<Position, String> {
-        let asker = self.clients.asker(Isolation::Uncommitted)?;
-        Ok(ends(&asker, &self.clients.settings.commands_topic, &self.clients)?.1)
-    }
-
-    /// Where the commands begin.
+    /// Where the commands begin and end.
     ///
     /// # Errors
     /// When Kafka does not answer, with the reason.
-    pub fn commands_start(&self) -> Result<Position, String> {
+    pub fn commands_ends(&self) -> Result<(Position, Position), String> {
         let asker = self.clients.asker(Isolation::Uncommitted)?;
-        Ok(ends(&asker, &self.clients.settings.commands_topic, &self.clients)?.0)
+        ends(&asker, &self.clients.settings.commands_topic, &self.clients)
     }
 
     /// Looks at the settings of both topics.
