@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use portcullis::command::Command;
 use portcullis::log::Topic;
 use portcullis::record::Offset;
-use rig::{Process, Site, WITH_TABLE, WITHOUT_TABLE};
+use rig::{Process, Site, StopOnDrop, WITH_TABLE, WITHOUT_TABLE};
 use serde_json::{Value, json};
 use support::kafka::Cluster;
 
@@ -107,15 +107,6 @@ fn insist(sidecar: &Process, key: &str, number: u64) -> u64 {
         }
         assert!(began.elapsed() < LONG, "{key} is never taken\n{}", sidecar.log());
         thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// A writer that is told to stop, also when the test fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

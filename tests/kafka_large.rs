@@ -19,9 +19,6 @@ use portcullis::address::{Address, Range};
 use portcullis::log::{Answer, Log, Question, ReadEvent, Reader, Topic};
 use portcullis::record::Offset;
 use portcullis::table::{ALIVE_KEY, Cause, Fingerprint, Row, RowChange, WATERMARK_KEY, Watermark};
-use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rig::{Process, Site, WITH_TABLE};
 use serde_json::json;
 use support::kafka::shared_broker;
@@ -30,23 +27,6 @@ use support::kafka::shared_broker;
 const ROWS: u32 = 150_000;
 /// So long that only what hangs gets there.
 const LONG: Duration = Duration::from_secs(240);
-
-/// Writes records as fast as the broker takes them, and waits for that.
-fn produce(topic: &str, records: impl Iterator<Item = (Option<Vec<u8>>, Vec<u8>)>) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", shared_broker().bootstrap()).set("linger.ms", "20");
-    let producer: BaseProducer = config.create().expect("right settings");
-    for (key, value) in records {
-        let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(&value);
-        record.key = key.as_deref();
-        while let Err((error, refused)) = producer.send(record) {
-            assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-            producer.poll(Duration::from_millis(1));
-            record = refused;
-        }
-    }
-    producer.flush(LONG).expect("the broker takes it");
-}
 
 fn row_count() -> u32 {
     let asked = std::env::var("PORTCULLIS_TEST_ROWS").ok();
@@ -133,7 +113,8 @@ fn many_rows_are_repaired_and_freed_in_one_transaction_each_by_the_one_that_work
     let count = row_count();
     let site = Site::begun(shared_broker(), "large");
     let whole = (count, rows(0).collect::<Vec<_>>().iter().collect::<Fingerprint>());
-    produce(&site.commands_topic, addresses().map(|it| (None, format!("BLACKLIST {it}").into_bytes())));
+    let bans = addresses().map(|it| (None, format!("BLACKLIST {it}").into_bytes()));
+    shared_broker().produce(&site.commands_topic, bans);
     let first = site.projector(&WITH_TABLE, &[]);
     first.wait("all is projected", |status| status["position"] == count);
     let follows = site.sidecar(&WITH_TABLE);
@@ -141,7 +122,8 @@ fn many_rows_are_repaired_and_freed_in_one_transaction_each_by_the_one_that_work
 
     // Every row is made another one behind the projector's back; the next one notices.
     let foreign = rows(7).map(|row| RowChange::Put(row).encode());
-    produce(&site.table_topic, foreign.map(|(key, value)| (Some(key), value.expect("a row"))));
+    let foreign = foreign.map(|(key, value)| (Some(key), value.expect("a row")));
+    shared_broker().produce(&site.table_topic, foreign);
     let mut tail = tail(&site);
     first.end(Signal::SIGTERM);
     let works = site.projector(&WITH_TABLE, &[]);

@@ -9,9 +9,6 @@ use portcullis::log::kafka::KafkaLog;
 use portcullis::log::settings::KafkaSettings;
 use portcullis::record::Position;
 use portcullis::table::Fingerprint;
-use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -78,24 +75,7 @@ impl Scene {
 
     /// Writes lines as fast as the broker takes them, and waits for that.
     pub(crate) fn produce(&self, lines: &str) {
-        self.produce_to(COMMANDS, lines.lines().map(|line| (None, line.as_bytes().to_vec())));
-    }
-
-    /// The same for records of any topic.
-    pub(crate) fn produce_to(&self, topic: &str, records: impl Iterator<Item = (Option<Vec<u8>>, Vec<u8>)>) {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.broker.bootstrap()).set("enable.idempotence", "true");
-        let producer: BaseProducer = config.create().expect("right settings");
-        for (key, value) in records {
-            let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(&value);
-            record.key = key.as_deref();
-            while let Err((error, refused)) = producer.send(record) {
-                assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-                producer.poll(Duration::from_millis(1));
-                record = refused;
-            }
-        }
-        producer.flush(PATIENCE).expect("the broker takes it");
+        self.broker.produce(COMMANDS, lines.lines().map(|line| (None, line.as_bytes().to_vec())));
     }
 }
 

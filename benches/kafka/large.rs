@@ -25,7 +25,7 @@ pub(crate) fn large() {
     first.wait_for(Position::new(u64::from(ROWS)));
     let works = Projecting::start(&scene);
     works.wait_role("standby");
-    scene.produce_to(TABLE, foreign_rows());
+    scene.broker.produce(TABLE, foreign_rows());
     let mut tail = tail(&scene);
     drop(first);
     works.wait_role("active");

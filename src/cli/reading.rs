@@ -1,4 +1,4 @@
-//! What the verbs share that read a whole log: a bar on a terminal, and a limit to waiting for nothing.
+//! What the verbs share that read a whole topic: a bar on a terminal, and a limit to waiting for nothing.
 
 use std::time::{Duration, Instant};
 
@@ -6,19 +6,41 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::replay::Progress;
 
-/// How long a log may say nothing while it is read.
+/// How long a topic may say nothing while it is read.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// The time for which a topic that is being read has said nothing.
+pub(super) struct Silence(Instant);
+
+impl Silence {
+    pub(super) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Notes that something came.
+    pub(super) fn broken(&mut self) {
+        self.0 = Instant::now();
+    }
+
+    /// An error once it has lasted too long.
+    pub(super) fn bounded(&self, topic: &str) -> Result<(), String> {
+        match self.0.elapsed() < SILENCE_MAX {
+            true => Ok(()),
+            false => Err(format!("{topic} said nothing for {} s", SILENCE_MAX.as_secs())),
+        }
+    }
+}
 
 /// Watches over a replay.
 pub(super) struct Reading {
     bar: ProgressBar,
     records_read: u64,
-    silent_since: Instant,
+    silence: Silence,
 }
 
 impl Reading {
     pub(super) fn new() -> Self {
-        Self { bar: bar(), records_read: 0, silent_since: Instant::now() }
+        Self { bar: bar(), records_read: 0, silence: Silence::new() }
     }
 
     /// Shows how far it has got; an error once it has stood still for too long.
@@ -26,12 +48,10 @@ impl Reading {
         self.bar.set_length(progress.end.number());
         self.bar.set_position(progress.position.number());
         if progress.records_read > self.records_read {
-            (self.records_read, self.silent_since) = (progress.records_read, Instant::now());
+            self.records_read = progress.records_read;
+            self.silence.broken();
         }
-        match self.silent_since.elapsed() < SILENCE_MAX {
-            true => Ok(()),
-            false => Err(format!("the commands log said nothing for {} s", SILENCE_MAX.as_secs())),
-        }
+        self.silence.bounded("the commands log")
     }
 }
 

@@ -7,7 +7,7 @@
 mod rebuild;
 mod verify;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -15,12 +15,10 @@ use self::rebuild::RebuildArgs;
 use self::verify::VerifyArgs;
 use crate::cli::connect::Target;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::reading::Silence;
 use crate::log::{Log, ReadEvent, Topic};
 use crate::record::Position;
 use crate::table::Table;
-
-/// How long the table topic may say nothing while it is read.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// The flags of `table`.
 #[derive(Args, Clone, Debug)]
@@ -64,19 +62,16 @@ pub fn run(args: &TableArgs, target: &Target) -> Result<Exit, Failure> {
 pub(super) fn read(log: &dyn Log) -> Result<Table, String> {
     let mut reader = log.open(Topic::Table, Position::START).map_err(|error| error.0)?;
     let mut table = Table::default();
-    let mut silent_since = Instant::now();
+    let mut silence = Silence::new();
     loop {
         match reader.poll(Duration::from_millis(200)) {
             Some(ReadEvent::Records(records)) => {
-                silent_since = Instant::now();
+                silence.broken();
                 records.iter().for_each(|record| table.apply(record));
             }
             Some(ReadEvent::End(_)) => return Ok(table),
             Some(ReadEvent::Failed(reason)) => return Err(reason),
-            None if silent_since.elapsed() > SILENCE_MAX => {
-                return Err(format!("the table topic said nothing for {} s", SILENCE_MAX.as_secs()));
-            }
-            None => {}
+            None => silence.bounded("the table topic")?,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod install;
+mod produce;
 mod tools;
 
 #[allow(unused_imports, reason = "each test target uses its own part")]
