@@ -34,6 +34,7 @@
 //! It never writes at a guess. If the outcome of a write is not known, everything in memory is in doubt: the
 //! role is claimed anew, and the table read again.
 
+mod alive;
 mod batch;
 mod events;
 mod folding;
@@ -51,6 +52,7 @@ mod writer;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use self::alive::Alive;
 use self::folding::Folding;
 use self::halt::{Halt, identity_of};
 use self::loading::Loading;
@@ -246,8 +248,8 @@ pub struct Projector {
     /// The waits between tries to read a table that can't be read.
     read_waits: Backoff,
     patience: Patience,
-    /// The value of our sign of life; another one with each lease.
-    alive: Vec<u8>,
+    /// Our sign of life; another one with each lease.
+    alive: Alive,
     random: fastrand::Rng,
     /// What the event under way has asked for so far.
     effects: Vec<Effect>,
@@ -300,7 +302,7 @@ impl Projector {
             claim_waits: Backoff::new(Duration::from_secs(1), CLAIM_WAIT_MAX, seed),
             read_waits: Backoff::new(Duration::from_secs(1), READ_WAIT_MAX, seed),
             patience: Patience::new(now),
-            alive: Vec::new(),
+            alive: Alive::default(),
             random: fastrand::Rng::with_seed(seed),
             effects: Vec::new(),
         }

@@ -592,6 +592,21 @@ fn a_table_that_contradicts_its_watermark_is_repaired_in_one_transaction() {
     assert_eq!(table_of(&log).undecodable_keys().count(), 0);
 }
 
+/// Its readers are never told of an end: there always is one more command.
+#[test]
+fn a_table_is_repaired_though_its_log_never_rests() {
+    let log = projected();
+    let before = damage(&log);
+    let mut rig = Rig::new(&log, 2);
+    rig.port.restless = true;
+    rig.pass(seconds(1));
+    let (rows, after) = rig.transactions().remove(0);
+    assert_eq!((rows, after.fingerprint), (5, before.fingerprint));
+    command(&log, "WHITELIST 192.0.2.7");
+    rig.pass(seconds(1));
+    assert_eq!(check_whole(&log, &table_of(&log)).position, Position::new(4));
+}
+
 #[test]
 fn a_repair_needs_the_whole_log_and_the_right_one() {
     let log = projected();

@@ -38,7 +38,7 @@ impl Projector {
                     Ok(None) => {}
                     Ok(Some(folding)) => {
                         if let ReadEvent::End(position) = event {
-                            self.tail.read_up_to(position);
+                            self.tail.read_up_to(position, loading.alives_read());
                         }
                         self.begin_to_fold(folding, clocks);
                     }

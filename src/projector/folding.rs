@@ -277,6 +277,8 @@ impl Folding {
                 Ok(why) => undecodable.extend(why.map(|why| (record.offset, why))),
                 Err(future) => self.stop_at(&future, now)?,
             }
+            // A log that never rests shows its readers no end.
+            self.end_repair(now);
         }
         self.prove();
         Ok(undecodable)
@@ -341,13 +343,17 @@ impl Folding {
                 self.batch.touch(now);
             }
         }
-        if let Some(repair) = self.repair.take_if(|repair| repair.is_reached(&self.view)) {
-            self.batch = repair.difference(&self.view, now);
-            self.repaired = self.batch.counts();
-            self.after_repair.take().into_iter().for_each(|farewell| self.part(farewell));
-        }
+        self.end_repair(now);
         self.prove();
         news
+    }
+
+    /// Makes what a repair comes to the next transaction, once it has got far enough.
+    fn end_repair(&mut self, now: Instant) {
+        let Some(repair) = self.repair.take_if(|repair| repair.is_reached(&self.view)) else { return };
+        self.batch = repair.difference(&self.view, now);
+        self.repaired = self.batch.counts();
+        self.after_repair.take().into_iter().for_each(|farewell| self.part(farewell));
     }
 
     /// Asks once more whether the log is the one, before anything more is read.

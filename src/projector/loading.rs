@@ -11,11 +11,12 @@
 
 use std::time::Instant;
 
+use super::alive::Alive;
 use super::folding::Folding;
 use super::{Halt, identity_of};
 use crate::log::{Identity, ReadEvent};
 use crate::record::Record;
-use crate::table::{ALIVE_KEY, Table, Watermark};
+use crate::table::{Table, Watermark};
 use crate::view::View;
 
 /// The table so far.
@@ -26,9 +27,10 @@ use crate::view::View;
 #[derive(Debug)]
 pub(super) struct Loading {
     table: Table,
-    /// The value of our sign of life.
-    alive: Vec<u8>,
-    alive_seen: bool,
+    /// Our sign of life.
+    alive: Alive,
+    /// How many of them stand before what is read next.
+    alives_read: u64,
     /// The log to rebuild the table from; none if the table is to be gone on from.
     rebuild: Option<Identity>,
     /// When to read again, after the reader failed.
@@ -37,8 +39,13 @@ pub(super) struct Loading {
 
 impl Loading {
     /// A table of which nothing was read, by the projector whose sign of life is `alive`.
-    pub(super) fn new(alive: Vec<u8>, rebuild: Option<Identity>) -> Self {
-        Self { table: Table::default(), alive, alive_seen: false, rebuild, retry: None }
+    pub(super) fn new(alive: Alive, rebuild: Option<Identity>) -> Self {
+        Self { table: Table::default(), alive, alives_read: 0, rebuild, retry: None }
+    }
+
+    /// How many of our signs of life were read: of those that were compacted away, the last one tells.
+    pub(super) const fn alives_read(&self) -> u64 {
+        self.alives_read
     }
 
     /// Notes that the reader failed, and when another one is to be tried.
@@ -58,19 +65,18 @@ impl Loading {
                 records.iter().for_each(|record| self.note(record));
                 Ok(None)
             }
-            ReadEvent::End(_) if self.alive_seen => self.finish().map(Some),
+            ReadEvent::End(_) if self.alives_read > 0 => self.finish().map(Some),
             ReadEvent::End(_) | ReadEvent::Failed(_) => Ok(None),
         }
     }
 
     /// Begins to read from the beginning again.
     pub(super) fn restart(&mut self) {
-        *self = Self::new(std::mem::take(&mut self.alive), self.rebuild.take());
+        *self = Self::new(self.alive.clone(), self.rebuild.take());
     }
 
     fn note(&mut self, record: &Record) {
-        self.alive_seen |= record.key.as_deref() == Some(ALIVE_KEY)
-            && record.value.as_deref() == Some(self.alive.as_slice());
+        self.alives_read = self.alive.number_in(record).unwrap_or(self.alives_read);
         self.table.apply(record);
     }
 

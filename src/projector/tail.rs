@@ -21,6 +21,9 @@ use crate::record::Position;
 /// How often it is asked where the table ends.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// A sign of life and its mark.
+const ALIVE_OFFSETS: u64 = 2;
+
 /// Where the table ends, as its writer knows it.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -41,10 +44,11 @@ impl Tail {
         Self { written: 0, end_max: None, due: now, longer: None, watermark: None }
     }
 
-    /// Notes that the table was read up to a position. What was written meanwhile, because the table is large,
-    /// may lie behind it or before it: so much of somebody else's may go unnoticed until the next takeover.
-    pub(super) const fn read_up_to(&mut self, position: Position) {
-        self.end_max = Some(Position::new(position.number() + self.written));
+    /// Notes that the table was read up to a position, and so many of our signs of life. Of a large table it takes
+    /// so long that there are several: those that were not read stand behind it.
+    pub(super) const fn read_up_to(&mut self, position: Position, alives_read: u64) {
+        let unread = self.written.saturating_sub(alives_read * ALIVE_OFFSETS);
+        self.end_max = Some(Position::new(position.number() + unread));
     }
 
     /// Notes a transaction of so many records, behind which stands its mark.

@@ -15,6 +15,7 @@
 //! Whoever claims the role or gives it up ends the lease first: no answer to a write of before can then be
 //! taken for one of after.
 
+use super::alive::Alive;
 use super::folding::{Farewell, Folding};
 use super::loading::Loading;
 use super::standby::{Standby, Verdict};
@@ -126,14 +127,11 @@ impl Projector {
     /// We are the writer now: says so, and reads the table. The sign of life is one that nobody has written
     /// before, so that reading it proves that the table was read beyond the fence.
     pub(super) fn load(&mut self, clocks: Clocks) {
-        let lease = format!("{:016x}", self.random.u64(..));
-        let alive = serde_json::json!({ "projector": self.settings.projector, "lease": lease });
-        self.alive = alive.to_string().into_bytes();
+        self.alive = Alive::new(&self.settings.projector, self.random.u64(..));
         self.stage = Stage::Loading(Box::new(Loading::new(self.alive.clone(), self.made_from())));
         self.patience.progress(clocks.now);
-        self.commit_alive(clocks);
-        // Our sign of life is read before the end is believed.
         self.tail = Tail::new(clocks.now);
+        self.commit_alive(clocks);
         self.open(Topic::Table, Position::START);
     }
 

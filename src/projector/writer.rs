@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Clocks, Effect, Projector, Stage, WATERMARK_INTERVAL};
 use crate::log::TableWrite;
-use crate::table::{ALIVE_KEY, WATERMARK_KEY, Watermark};
+use crate::table::{WATERMARK_KEY, Watermark};
 
 /// A write without an answer for so long is lost: longer than any producer may take.
 const WRITE_DEADLINE: Duration = Duration::from_secs(120);
@@ -111,8 +111,8 @@ impl Projector {
     /// Gives a sign of life that says nothing of the table: a takeover or a repair may take longer than a
     /// standby's patience.
     pub(super) fn commit_alive(&mut self, clocks: Clocks) {
-        let alive = vec![(ALIVE_KEY.to_vec(), Some(self.alive.clone()))];
-        self.commit(Operation::Alive, alive, clocks);
+        let alive = self.alive.next();
+        self.commit(Operation::Alive, vec![alive], clocks);
     }
 
     fn commit(&mut self, operation: Operation, writes: Vec<TableWrite>, clocks: Clocks) {

@@ -249,6 +249,29 @@ fn what_somebody_else_writes_to_the_table_is_found_and_mended_and_what_we_write_
     check_whole(&log, &table_of(&log));
 }
 
+/// A large table takes long to read, and signs of life are given meanwhile: some are read, some stand behind.
+#[test]
+fn a_foreign_row_is_found_however_many_signs_of_life_were_given_while_the_table_was_read() {
+    for frozen in [seconds(0), seconds(7), seconds(23)] {
+        let log = projected();
+        let mut rig = Rig::new(&log, 3);
+        rig.handle(Event::Log(LogEvent::Tick));
+        rig.settle_until(|rig| rig.deeds.contains(&Deed::Alive));
+        rig.port.readers_frozen = true;
+        rig.pass(frozen);
+        rig.port.readers_frozen = false;
+        rig.pass(seconds(30));
+        let before = opened(&rig, Topic::Table).len();
+        rig.pass(seconds(30));
+        assert_eq!(opened(&rig, Topic::Table).len(), before, "what we write is no reason");
+        let row = br#"{"end":"10.255.255.255","command":0}"#;
+        log.append_record(Topic::Table, NOW, Some(b"10.0.0.0"), Some(row));
+        rig.pass(seconds(30));
+        assert_eq!(opened(&rig, Topic::Table).len(), before + 1);
+        check_whole(&log, &table_of(&log));
+    }
+}
+
 #[test]
 fn a_check_goes_on_with_the_client_that_replaces_a_silent_one() {
     let log = projected();

@@ -268,6 +268,17 @@ fn what_comes_behind_the_end_is_left_to_others() {
 }
 
 #[test]
+fn it_ends_though_the_log_never_rests() {
+    let log = projected();
+    damage_a_row(&log);
+    let mut rig = rebuilding(&log, &[]);
+    rig.port.restless = true;
+    rig.pass(seconds(2));
+    assert_eq!((done(&rig), rig.role()), (Some((1, 0)), Role::Stopped(Reason::Stop)), "{}", rig.message());
+    check_whole(&log, &table_of(&log));
+}
+
+#[test]
 fn it_tells_how_far_it_is() {
     let log = projected();
     let mut rig = rebuilding(&log, &[]);

@@ -118,9 +118,7 @@ impl World {
             self.restart_projectors();
             self.restart_those_without_a_table();
         }
-        // What others write while a projector reads a table for long may be taken for its own signs of life: it is
-        // found at the next takeover then.
-        if self.auditor.damaged.is_some() || self.ledger.replacements() > 0 {
+        if self.ledger.replacements() > 0 {
             self.restart_projectors();
             self.restart_those_without_a_table();
         }

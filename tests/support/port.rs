@@ -45,6 +45,8 @@ pub struct Port<L = MemoryLog> {
     pub failing: Vec<Question>,
     /// While set, every reader fails before it has read anything.
     pub readers_fail: bool,
+    /// While set, readers of the commands never report an end, as of a log that never rests.
+    pub restless: bool,
     failures: VecDeque<Event>,
 }
 
@@ -68,6 +70,7 @@ impl<L: Log> Port<L> {
             held: VecDeque::new(),
             failing: Vec::new(),
             readers_fail: false,
+            restless: false,
             failures: VecDeque::new(),
         }
     }
@@ -130,9 +133,14 @@ impl<L: Log> Port<L> {
         if let Some(failure) = self.failures.pop_front() {
             return Some(failure);
         }
+        let restless = self.restless;
         let mut readers = self.readers.iter_mut();
         readers.find_map(|(topic, session, reader)| {
-            reader.poll(Duration::ZERO).map(|event| Event::Read(*topic, *session, event))
+            let is_told = |event: &ReadEvent| {
+                !(restless && *topic == Topic::Commands && matches!(event, ReadEvent::End(_)))
+            };
+            let event = reader.poll(Duration::ZERO).filter(is_told);
+            event.map(|event| Event::Read(*topic, *session, event))
         })
     }
 }
