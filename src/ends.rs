@@ -56,6 +56,8 @@ const PAIRS_MAX: usize = 64;
 pub struct EndProof {
     /// When each question was sent, and the H of its answer; oldest first.
     pairs: VecDeque<(Instant, Position)>,
+    /// The first L that was told.
+    first_stable: Option<Position>,
 }
 
 impl EndProof {
@@ -64,6 +66,8 @@ impl EndProof {
         // An end that lies before one that was told earlier is that of another log, or of one that lost its
         // end: what waits to be reached there never will be, and would keep all that comes after it waiting.
         self.pairs.retain(|(_, high)| *high <= ends.high);
+        let first_stable = self.first_stable.get_or_insert(ends.stable);
+        *first_stable = ends.stable.min(*first_stable);
         if ends.stable < ends.high {
             return;
         }
@@ -84,14 +88,15 @@ impl EndProof {
         proven
     }
 
-    /// Whether a view at `position` holds all that was in the log when any of the questions was sent.
-    pub fn is_reached(&self, position: Position) -> bool {
-        self.pairs.front().is_some_and(|(_, high)| *high <= position)
+    /// Whether a view at `position` holds all that any reader could see when the first question was answered. It
+    /// need not be proven for that: while one foreign transaction overlaps the next, nothing ever is.
+    pub fn is_caught_up(&self, position: Position) -> bool {
+        self.first_stable.is_some_and(|stable| stable <= position)
     }
 
     /// Forgets all answers: they may be another log's.
     pub fn forget(&mut self) {
-        self.pairs.clear();
+        *self = Self::default();
     }
 }
 
@@ -148,20 +153,22 @@ impl EndsQuestion {
     }
 }
 
-/// Watches where the commands end, for a view that is served.
+/// Watches where the commands end, for a view that is folded from them.
 #[derive(Debug, Default)]
 pub struct EndsWatch {
     question: EndsQuestion,
-    /// The served position when the ends were asked for: a log that ends before it has lost records, while
+    /// How far the view was when the ends were asked for: a log that ends before it has lost records, while
     /// one that ends before today's position may just have been asked early.
     position_asked: Position,
+    /// Answers to what was asked before prove nothing.
+    proves_from: Option<Instant>,
     /// Since when every answer had its stable end below its high one.
     hidden_since: Option<Instant>,
     proof: EndProof,
 }
 
 impl EndsWatch {
-    /// The question, when it is due; `position` is the one that is served.
+    /// The question, when it is due; `position` is the one of the view.
     pub fn ask(&mut self, position: Position, now: Instant) -> Option<Request> {
         let request = self.question.ask(Topic::Commands, now)?;
         self.position_asked = position;
@@ -177,7 +184,9 @@ impl EndsWatch {
     pub fn answered(&mut self, answer: &Answer, now: Instant) -> Option<Ends> {
         let asked = self.question.answered(answer)?;
         let Answer::Ends(_, ends) = answer else { return None };
-        self.proof.answered(asked, *ends);
+        if self.proves_from.is_none_or(|from| asked >= from) {
+            self.proof.answered(asked, *ends);
+        }
         self.hidden_since = if ends.stable < ends.high { self.hidden_since.or(Some(now)) } else { None };
         Some(*ends)
     }
@@ -187,7 +196,7 @@ impl EndsWatch {
         self.hidden_since.is_some_and(|since| now >= since + OPEN_TRANSACTION_PATIENCE)
     }
 
-    /// The served position when the ends were asked for.
+    /// How far the view was when the ends were asked for.
     pub const fn position_asked(&self) -> Position {
         self.position_asked
     }
@@ -197,9 +206,17 @@ impl EndsWatch {
         self.proof.reached(position)
     }
 
-    /// Whether a view at `position` was at the end at some time since it was asked for anew.
-    pub fn is_reached(&self, position: Position) -> bool {
-        self.proof.is_reached(position)
+    /// Whether a view at `position` was where readers see the end, at some time since a reader was opened.
+    pub fn is_caught_up(&self, position: Position) -> bool {
+        self.proof.is_caught_up(position)
+    }
+
+    /// Notes that a reader is opened now. What was told of the log before may be of another one, which it does
+    /// not read: asked for anew is where the log ends that it does.
+    pub fn reader_opens(&mut self, now: Instant) {
+        self.proof.forget();
+        self.proves_from = Some(now);
+        self.question.due = None;
     }
 
     /// Forgets what was proven and asks anew, because the log may be another one. Answers under way must

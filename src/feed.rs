@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Nothing may be read before [`Next::Open`]. A topic that is deleted and made anew need not give its reader an
-//! error, so that questions go on to be asked, and one that failed counts for as much as an error: nothing is
-//! folded until the next that has its answer. While reading goes on, four things lead back to the check: the
+//! error, so that questions go on to be asked, and one that failed counts for as much as an error: nothing more
+//! is folded before another check. While reading goes on, four things lead back to the check: the
 //! log ends before a position that was reached in it, the record that is watched is no longer there, the reader
 //! stands still although there is more, or records come after the last check has lost its worth
 //! ([`Feed::is_trusted`]). A watched record that is *another* one is trouble at once.
@@ -94,7 +94,7 @@ struct AnchorWatch {
     watched: Option<Anchor>,
     /// What is asked for, and the record to watch once that is found.
     asked: Option<(Anchor, Option<Anchor>)>,
-    /// When the question was sent whose answer showed that the log is the one.
+    /// When the question was sent whose answer showed that the log is the one; none since one had no answer.
     checked: Option<Instant>,
     /// When the last question was sent.
     sent: Option<Instant>,
@@ -279,14 +279,16 @@ impl Feed {
                     // The log lost its end, or is another one: the full check tells.
                     None if asked.offset.position() >= self.start => return Ok(Next::Recheck),
                     // Retention took it. What is behind it was read without a break, so reading goes on.
-                    Some(_) | None => (self.anchor.watched, self.anchor.checked) = (next, self.anchor.sent),
+                    Some(_) | None => self.anchor.is_the_one(next),
                 }
                 Ok(Next::Nothing)
             }
-            Answer::Failed(Question::RecordAt(_) | Question::Ends(Topic::Commands), _) => {
+            Answer::Failed(question @ (Question::RecordAt(_) | Question::Ends(Topic::Commands)), _) => {
                 // The topic may be gone, and the next one there be another. A reader hears nothing of that.
-                self.anchor.ask_again();
                 self.anchor.checked = None;
+                if matches!(question, Question::RecordAt(_)) {
+                    self.anchor.ask_again();
+                }
                 Ok(Next::Nothing)
             }
             _ => Ok(Next::Nothing),
@@ -304,6 +306,14 @@ impl AnchorWatch {
         }
         (self.asked, self.sent) = (Some((watched, anchor)), Some(now));
         vec![Request::Ask(Question::RecordAt(watched.offset))]
+    }
+
+    /// Notes that the log still is the one, and the record to watch from now on. That does not make up for a
+    /// question that had no answer: the record is older than what was folded last, and a log may be another one
+    /// from behind it on.
+    fn is_the_one(&mut self, next: Option<Anchor>) {
+        self.watched = next;
+        self.checked = self.checked.and(self.sent);
     }
 
     /// Asks for the same record again with the next question: it must not get away because one answer failed,

@@ -8,8 +8,8 @@
 //! published last stays served.
 //!
 //! ```text
-//!          due, topics set        a whole table:              end of the log:
-//!          as they must be        its view, position          served, published
+//!          due, topics set        a whole table:              end of the log, as
+//!          as they must be        its view, position          it was or is: served
 //! Waiting ────────────────► Loading ────────────► Reading ────────────────────► Reading
 //!  ▲   │                       │                  with a candidate              what is served
 //!  │   └───── no table: an empty view at 0 ──────►│                             │
@@ -312,7 +312,11 @@ impl Follower {
 
     /// Asks what is due in every stage.
     fn ask(&mut self, now: Instant) {
-        let ends = self.ends.ask(self.served.with_view(View::position), now);
+        let position = match &self.stage {
+            Stage::Reading(reading) => reading.place(&self.served).0,
+            Stage::Waiting(_) | Stage::Loading(_) => self.served.with_view(View::position),
+        };
+        let ends = self.ends.ask(position, now);
         let settings = self.settings_watch.ask(now);
         self.request(settings.into_iter().chain(ends));
     }
@@ -363,6 +367,8 @@ impl Follower {
             Ok(Next::Open(from)) => {
                 let request = self.open(Topic::Commands, from);
                 self.request([request]);
+                self.ends.reader_opens(clocks.now);
+                self.ask(clocks.now);
             }
             Ok(Next::Recheck) => self.recheck(clocks),
             Err(trouble) => self.stumble(trouble, clocks),

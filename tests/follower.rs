@@ -371,11 +371,16 @@ fn in_alarm_a_table_that_was_only_begun_frees_nothing() {
     append(&log, &["BLACKLIST 192.0.2.1"; 40]);
     rig.seconds(300);
     assert_eq!((rig.detail().position, rig.detail().rows), before);
+    // Nor when it stops behind all that was served.
+    append(&log, &[FUTURE]);
+    rig.seconds(300);
+    assert_eq!((rig.detail().position, rig.detail().rows), before);
     assert!(rig.detail().message.as_deref().is_some_and(|text| text.contains("portcullis table rebuild")));
     // Once it holds what is in the new log, it is the operator's word.
     project(&log, Position::new(1));
     rig.seconds(200);
     assert_eq!((rig.detail().alarm, rig.detail().position), (None, Position::new(41)));
+    assert_eq!(rig.detail().degraded, Some(Degraded::FutureCommand(Offset::new(41))));
 }
 
 #[test]

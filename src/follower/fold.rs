@@ -2,15 +2,17 @@
 //! command of the future.
 //!
 //! ```text
-//! Records ─► candidate?  yes ─► before its position: remember the id;  else: apply      nothing is published
+//! Records ─► candidate?  yes ─► before its position: remember the id;  else: apply      nothing is published …
+//!                               … until it is where the log told that it ends: serve it, Publish
 //!                        no  ─► Served::fold, 128 at a time ─► draft ─► Publish after each
 //! End     ─► candidate?  yes ─► at its position or beyond: serve it, Publish
 //!                        no  ─► advance over marks, Publish
 //! Failed  ─► check the log again, then read on
 //! ```
 //!
-//! Caught up means the *end* that the reader reports, never a comparison of offsets: what stands last in the
-//! log may be a mark, which no reader delivers.
+//! Caught up means the *end* that the reader reports: what stands last in the log may be a mark, which no
+//! reader delivers, so that no offset of a record ever gets there. A log that never rests has no such end; there
+//! it is the stable end that the log told after the reader was opened.
 
 use std::time::Duration;
 
@@ -153,7 +155,7 @@ impl Follower {
     fn take_over_in_motion(&mut self, clocks: Clocks) {
         let Stage::Reading(reading) = &mut self.stage else { return };
         let is_shown = reading.feed.is_reading();
-        let caught_up = |it: &mut Candidate| is_shown && self.ends.is_reached(it.view.position());
+        let caught_up = |it: &mut Candidate| is_shown && self.ends.is_caught_up(it.view.position());
         if let Some(candidate) = reading.candidate.take_if(caught_up) {
             let position = candidate.view.position();
             self.take_over(candidate, position, clocks);
@@ -173,15 +175,20 @@ impl Follower {
             );
             return self.stumble(Trouble::Again(reason), clocks);
         }
-        // A new table on another log would free everything, though it says nothing of what was lost, however long
-        // that log has become.
-        if self.detail.alarm.is_some() && served.is_some() && !candidate.anchored {
-            let reason = "the table holds nothing yet that would show which log it belongs to";
-            return self.stumble(Trouble::AnotherLog(reason.to_owned()), clocks);
+        if let Some(trouble) = self.doubt(&candidate) {
+            return self.stumble(trouble, clocks);
         }
         self.serve(candidate, clocks);
         self.detail.phase = Phase::Following;
         self.backoff.reset();
+    }
+
+    /// Why a candidate is not to be served though it got far enough: it comes of a new table on another log, and
+    /// would free everything, though it says nothing of what was lost, however long that log has become.
+    fn doubt(&self, candidate: &Candidate) -> Option<Trouble> {
+        let reason = "the table holds nothing yet that would show which log it belongs to";
+        let doubtful = self.detail.alarm.is_some() && self.draft.is_some() && !candidate.anchored;
+        doubtful.then(|| Trouble::AnotherLog(reason.to_owned()))
     }
 
     /// Makes a candidate the view that is served. All reasons to be degraded or in alarm were of the way to
@@ -205,6 +212,9 @@ impl Follower {
         if let Some(candidate) =
             candidate.filter(|it| served.is_none_or(|served| it.view.position() > served))
         {
+            if let Some(trouble) = self.doubt(&candidate) {
+                return self.stumble(trouble, clocks);
+            }
             self.serve(candidate, clocks);
         }
         self.detail.phase = Phase::Following;

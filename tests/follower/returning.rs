@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use portcullis::follower::Source;
-use portcullis::log::memory::{MemoryLog, Outage};
-use portcullis::log::{Event, Question, ReadEvent, Request, Session, Topic};
+use portcullis::log::memory::{Ending, MemoryLog, Outage};
+use portcullis::log::{Event, Question, READ_RECORDS_MAX, ReadEvent, Request, Session, Topic};
 use portcullis::record::{Offset, Position};
 use portcullis::status::{Degraded, Phase};
 
 use super::support::follower_rig::{
-    FollowerRig, append, commands, folded, memory_log, project, watermark, write_table,
+    FollowerRig, TIME, append, commands, folded, memory_log, project, watermark, write_table,
 };
 use super::{FUTURE, following};
 
@@ -148,4 +148,95 @@ fn a_question_that_fails_for_ever_is_told_without_a_break_and_asked_seldom() {
         assert_eq!(rig.detail().message.as_deref(), Some("no answer this time"));
     }
     assert!((90..99).contains(&rig.port.failing.len()), "{} are left", rig.port.failing.len());
+}
+
+/// Its readers are never told of an end: there always is one more command.
+#[test]
+fn of_a_log_that_never_rests_a_view_is_served_once_it_holds_what_was_there_when_its_reader_began() {
+    for source in [Source::Commands, Source::Table] {
+        let log = memory_log();
+        append(&log, &["BLACKLIST 203.0.113.0/24", "BLACKLIST 192.0.2.1"]);
+        project(&log, Position::new(1));
+        let mut rig = FollowerRig::new(&log, source);
+        rig.port.restless = true;
+        rig.tick(Duration::ZERO);
+        for _ in 0..3 {
+            append(&log, &["WHITELIST 192.0.2.1"]);
+            rig.seconds(1);
+        }
+        assert_eq!((rig.detail().phase, rig.detail().position), (Phase::Following, Position::new(5)));
+        assert!(rig.age().is_some_and(|age| age <= Duration::from_secs(2)), "{:?}", rig.age());
+        let first = rig.published.first().map(|snapshot| snapshot.position());
+        assert!(first >= Some(Position::new(2)), "{first:?}: half of it was served");
+    }
+}
+
+/// One transaction overlaps the next, so that no view is ever proven to be at the end.
+#[test]
+fn behind_foreign_transactions_that_never_end_all_that_can_be_seen_is_served() {
+    let log = memory_log();
+    append(&log, &["BLACKLIST 203.0.113.0/24", "BLACKLIST 192.0.2.1"]);
+    let mut rig = FollowerRig::new(&log, Source::Commands);
+    rig.port.restless = true;
+    let mut open = log.begin();
+    log.append_to(open, Topic::Commands, TIME, (vec![], Some(b"BLACKLIST 192.0.2.2".to_vec())));
+    for _ in 0..5 {
+        rig.seconds(1);
+        let next = log.begin();
+        log.append_to(next, Topic::Commands, TIME, (vec![], Some(b"BLACKLIST 192.0.2.2".to_vec())));
+        log.end(open, Topic::Commands, Ending::Commit);
+        open = next;
+    }
+    assert_eq!((rig.detail().phase, rig.blacklisted("192.0.2.1")), (Phase::Following, Some(true)));
+    assert_eq!(rig.age(), None, "nobody knows what stands behind them");
+}
+
+/// The end that was told before the reader was opened is not the one of the log that it reads.
+#[test]
+fn an_end_that_was_asked_for_before_the_reader_was_opened_makes_nobody_ready() {
+    let log = memory_log();
+    append(&log, &["BLACKLIST 203.0.113.0/24"]);
+    let mut rig = FollowerRig::new(&log, Source::Commands);
+    rig.port.restless = true;
+    rig.handle(Event::Tick);
+    while sessions(&rig).is_empty() {
+        let event = rig.port.event().expect("the log is up");
+        rig.handle(event);
+    }
+    // The process stands still, and the topic is made anew and filled.
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 203.0.113.0/24"; READ_RECORDS_MAX]);
+    append(&log, &["WHITELIST 203.0.113.0/24"; 2 * READ_RECORDS_MAX]);
+    rig.settle();
+    rig.seconds(2);
+    let first = rig.published.first().map(|snapshot| snapshot.position());
+    assert_eq!(first, Some(Position::new(3 * READ_RECORDS_MAX as u64)));
+}
+
+#[test]
+fn in_alarm_a_new_log_that_is_shorter_is_read_though_its_reader_is_slow() {
+    let (log, mut rig) = following();
+    append(&log, &["BLACKLIST 192.0.2.1"; 20]);
+    rig.seconds(2);
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 192.0.2.2"; 3]);
+    rig.seconds(15);
+    assert_eq!(rig.detail().phase, Phase::Alarm);
+    project(&log, Position::new(2));
+    let before = sessions(&rig).len();
+    // Until the table is read again, and for a while that is no reason for another reader.
+    let mut patience = 10;
+    while patience > 0 {
+        patience -= i32::from(rig.port.readers_frozen);
+        rig.clock.advance(Duration::from_secs(1));
+        rig.handle(Event::Tick);
+        while let Some(event) = rig.port.event() {
+            rig.handle(event);
+            rig.port.readers_frozen = sessions(&rig).len() > before;
+        }
+    }
+    assert_eq!(sessions(&rig).len(), before + 1, "a reader that is on its way is left alone");
+    rig.port.readers_frozen = false;
+    rig.seconds(2);
+    assert_eq!((rig.detail().phase, rig.detail().position), (Phase::Following, Position::new(3)));
 }

@@ -161,6 +161,31 @@ fn nothing_is_folded_after_a_question_that_failed_before_the_log_is_known_again(
     assert_eq!((rig.detail().position, rig.detail().alarm), (before, Some(Alarm::AnotherLog)));
 }
 
+/// A cluster that was restored from a backup has the record that is watched, and not all that was folded since.
+#[test]
+fn after_a_question_that_failed_the_newest_record_shows_which_log_it_is() {
+    let (log, mut rig) = following();
+    rig.seconds(3);
+    append(&log, &["BLACKLIST 192.0.2.1"; 8]);
+    rig.settle();
+    let before = rig.detail().position;
+    rig.port.failing = vec![Question::Ends(Topic::Commands)];
+    rig.port.readers_frozen = true;
+    rig.seconds(1);
+    log.truncate(Topic::Commands, Position::new(2));
+    append(&log, &["BLACKLIST 198.51.100.1"; 40]);
+    // What is watched is found to be the same before anything more is read.
+    let asked = records_asked(&rig);
+    while records_asked(&rig) == asked {
+        rig.seconds(1);
+    }
+    rig.port.readers_frozen = false;
+    rig.settle();
+    assert_eq!(rig.detail().position, before, "nothing of it is folded");
+    rig.seconds(3);
+    assert_eq!((rig.detail().position, rig.detail().alarm), (before, Some(Alarm::AnotherLog)));
+}
+
 #[test]
 fn a_watched_record_that_retention_took_is_no_reason_to_read_anew() {
     let (log, mut rig) = following();
