@@ -31,7 +31,7 @@ pub mod memory;
 pub const READ_RECORDS_MAX: usize = 1_000;
 
 /// The two logs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Topic {
     /// The commands: one partition, kept for ever.
     Commands,
@@ -86,7 +86,7 @@ pub struct Identity {
 
 /// What a state machine can ask of a log. Answered by a client of its own, because a question on the
 /// reader that follows would wait behind its long poll.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Question {
     /// Where the topic begins and ends, high watermark first, then last stable offset.
     Ends(Topic),

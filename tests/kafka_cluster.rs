@@ -11,21 +11,22 @@ mod support;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis::command::Command;
-use portcullis::log::Topic;
+use portcullis::log::{AppendError, CommandSink, Topic};
 use portcullis::record::Offset;
 use rig::{Process, Site, StopOnDrop, WITH_TABLE, WITHOUT_TABLE};
 use serde_json::{Value, json};
-use support::kafka::Cluster;
+use support::kafka::{Cluster, HEARTBEAT_INTERVAL, wait_until};
 
 /// So long that only what hangs gets there.
 const LONG: Duration = Duration::from_secs(90);
 
-/// The cluster of both tests, which have it in turn: eight nodes at once are many for two cores.
+/// The cluster of all tests, which have it in turn: eight nodes at once are many for two cores.
 fn cluster() -> MutexGuard<'static, Cluster> {
     static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| Mutex::new(Cluster::start()));
@@ -162,10 +163,13 @@ fn what_too_few_brokers_keep_is_not_acknowledged_and_repeated_it_is_applied_once
     let followers = [(leader + 1) % 3, (leader + 2) % 3];
 
     // While the controller stands still nobody says that the followers are gone: the leader takes a command,
-    // and nobody can know whether it will stay.
-    cluster.controller.freeze();
+    // and nobody can know whether it will stay. The controller hears of the leader once more before, and of them
+    // no more: it gives up whom it has not heard of for longest, and a leader that was given up first would
+    // leave one that is not there as the last copy.
     cluster.brokers[followers[0]].kill();
     cluster.brokers[followers[1]].freeze();
+    thread::sleep(2 * HEARTBEAT_INTERVAL);
+    cluster.controller.freeze();
     let (status, answer) = send(one, "unknown", 1).expect_err("one copy is not enough");
     assert_eq!((status, &answer["error"]["code"]), (504, &json!("outcome_unknown")), "{answer}");
     assert_eq!(answer["error"]["ids"], json!(["unknown/1"]));
@@ -196,4 +200,45 @@ fn what_too_few_brokers_keep_is_not_acknowledged_and_repeated_it_is_applied_once
     cluster.wait_in_sync(&[&scene.site.commands_topic, &scene.site.table_topic]);
     scene.agree(&acknowledged);
     assert_eq!(scene.projector.status()["rows"], 4);
+}
+
+/// Appends a command, past all sidecars; its offset, if it was acknowledged.
+fn append(sink: &dyn CommandSink) -> Result<Vec<Offset>, AppendError> {
+    let (told, outcome) = channel();
+    let done = Box::new(move |outcome| told.send(outcome).unwrap_or_default());
+    sink.append(vec![b"BLACKLIST 192.0.2.1".to_vec()], done);
+    outcome.recv_timeout(LONG).expect("every append has an outcome")
+}
+
+/// Appends commands until one is acknowledged.
+fn append_at_last(sink: &dyn CommandSink) {
+    let began = Instant::now();
+    while let Err(error) = append(sink) {
+        assert!(began.elapsed() < LONG, "no command is taken any more: {error:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A producer remembers how often the leader changed, and takes a topic that was made anew for an old one.
+#[test]
+fn commands_are_taken_again_by_a_topic_that_was_made_anew_on_other_brokers() {
+    let mut cluster = cluster();
+    let log = Site::at(cluster.bootstrap(), "moved").log(&WITH_TABLE);
+    log.create_topics().expect("a broker answers");
+    let topic = log.commands_topic();
+    let sink = log.commands().expect("a thread");
+    append_at_last(&sink);
+    let first = cluster.leader(topic);
+    cluster.brokers[first].kill();
+    append_at_last(&sink);
+    cluster.brokers[first].restart();
+    cluster.wait_in_sync(&[topic]);
+    append_at_last(&sink);
+    let leader = cluster.leader(topic);
+    let broker = &cluster.brokers[leader];
+    broker.delete_topic(topic);
+    let others = [leader, leader + 1, leader + 2].map(|place| ((place + 1) % 3 + 1).to_string()).join(":");
+    let create = ["--create", "--topic", topic, "--replica-assignment", &others];
+    wait_until("the topic is gone", || broker.tool("topics", &create, "").status.success());
+    append_at_last(&sink);
 }

@@ -62,9 +62,10 @@ pub(super) fn readyz(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem>
         }
         Detail { alarm: Some(alarm), .. } if strict => Some(Problem::in_alarm(*alarm)),
         Detail { degraded: Some(degraded), .. } if strict => Some(is_degraded(*degraded)),
-        _ if strict => {
-            sidecar.app.status.age(Instant::now()).filter(|age| *age > FOLLOWS_AGE_MAX).map(is_old)
-        }
+        _ if strict => match sidecar.app.status.age(Instant::now()) {
+            Some(age) if age <= FOLLOWS_AGE_MAX => None,
+            age => Some(is_old(age)),
+        },
         _ => None,
     };
     let Detail { phase, position, records_read, ref message, .. } = *detail;
@@ -78,8 +79,11 @@ pub(super) fn readyz(sidecar: &Sidecar, head: &Parts) -> Result<Answer, Problem>
 }
 
 /// The problem that nobody knows what the log holds by now.
-fn is_old(age: Duration) -> Problem {
-    let message = format!("the end of the log was reached {} s ago for the last time", age.as_secs());
+fn is_old(age: Option<Duration>) -> Problem {
+    let message = match age {
+        Some(age) => format!("the end of the log was reached {} s ago for the last time", age.as_secs()),
+        None => "it is not known yet that the end of the log was reached".to_owned(),
+    };
     Problem::new(codes::DEGRADED, message, "/v1/status says why")
 }
 

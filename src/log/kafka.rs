@@ -18,6 +18,7 @@
 mod cause;
 mod client;
 mod commands;
+mod failing;
 mod questioner;
 mod reader;
 mod table;

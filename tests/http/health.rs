@@ -25,6 +25,11 @@ fn only_strict_readiness_goes_back() {
     let sidecar = Sidecar::ready();
     let mut client = sidecar.lookup();
     assert_eq!(client.get("/readyz?strict").status, 200);
+    let unproven = Sidecar::with(Settings::default());
+    unproven.sink.catch_up();
+    let mut asks = unproven.lookup();
+    assert_eq!(asks.get("/readyz").status, 200);
+    assert_eq!(asks.get("/readyz?strict").error(), (503, "degraded".to_owned()), "nobody knows its age");
     let degraded = Detail { degraded: Some(Degraded::Gap), ..Detail::default() };
     let alarm = Detail { alarm: Some(Alarm::AnotherLog), phase: Phase::Alarm, ..Detail::default() };
     for (detail, code) in [(degraded, "degraded"), (alarm, "alarm")] {

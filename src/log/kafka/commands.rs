@@ -28,7 +28,8 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 
 use super::cause::{Reports, WRITE};
 use super::client::{Clients, Consumer, Isolation, PARTITION, discard};
-use super::questioner::{FAILING_MAX, listen};
+use super::failing::Failing;
+use super::questioner::listen;
 use super::topics::{self, TopicPartitions};
 use crate::log::{AppendDone, AppendError, CommandSink};
 use crate::record::Offset;
@@ -60,7 +61,7 @@ impl KafkaCommands {
     pub(super) fn start(clients: Arc<Clients>) -> std::io::Result<Self> {
         let (waiting, groups) = sync_channel(GROUPS_WAITING_MAX);
         let thread = thread::Builder::new().name("commands-producer".to_owned());
-        thread.spawn(move || Work { clients, producer: None, failing: None }.run(&groups))?;
+        thread.spawn(move || Work { clients, producer: None, failing: Failing::default() }.run(&groups))?;
         Ok(Self { waiting })
     }
 }
@@ -82,8 +83,8 @@ impl CommandSink for KafkaCommands {
 struct Work {
     clients: Arc<Clients>,
     producer: Option<Producer>,
-    /// Since when Kafka did not say that the topic takes commands.
-    failing: Option<Instant>,
+    /// Whether Kafka does not say that the topic takes commands.
+    failing: Failing,
 }
 
 /// A producer, and what Kafka last said of the topic.
@@ -138,18 +139,14 @@ impl Work {
         }
         let mut producer = self.producer.take().ok_or("no Kafka client")?;
         let ready = producer.check_ready(&self.clients);
-        let failing = match &ready {
-            Ok(()) => None,
-            Err(_) => Some(self.failing.unwrap_or_else(Instant::now)),
-        };
-        // Like one that is asked questions, it may remember what no longer is. What it still holds has its
-        // outcome first.
-        let is_stale = failing.is_some_and(|since| since.elapsed() >= FAILING_MAX);
-        if is_stale && producer.client.in_flight_count() == 0 {
-            self.failing = None;
+        self.failing.note(&ready);
+        // What it still holds has its outcome first.
+        if producer.client.in_flight_count() == 0 && (self.failing.lasts() || producer.loses_commands()) {
+            self.failing = Failing::default();
             discard(producer);
+            // The topic takes commands, so that there is no reason to refuse this one.
+            self.producer = ready.is_ok().then(|| Producer::new(&self.clients)).transpose()?;
         } else {
-            self.failing = failing;
             self.producer = Some(producer);
         }
         ready?;
@@ -163,6 +160,11 @@ impl Producer {
             ThreadedProducer::from_config_and_context(&clients.commands_producer(), Deliveries::default())
                 .map_err(|error| Clients::no_client(&error))?;
         Ok(Self { client, asker: clients.asker(Isolation::Uncommitted)?, ready: None, replicas_wanted: None })
+    }
+
+    /// Whether nothing has come of any command for a while, though Kafka says that the topic takes them.
+    fn loses_commands(&self) -> bool {
+        self.client.context().failing.lock().unwrap_or_else(PoisonError::into_inner).lasts()
     }
 
     /// Asks Kafka whether the topic takes commands, unless it just said so.
@@ -344,6 +346,8 @@ struct Deliveries {
     reports: Reports,
     /// Whether any command of this producer had another outcome than that it never left us.
     left: AtomicBool,
+    /// Whether commands have no outcome.
+    failing: Mutex<Failing>,
 }
 
 impl Deliveries {
@@ -371,6 +375,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Part>;
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, part: Box<Part>) {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).note(delivery);
         part.settle(match delivery {
             Ok(message) => {
                 self.left.store(true, Ordering::Relaxed);

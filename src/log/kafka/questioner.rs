@@ -4,6 +4,7 @@
 //! told the high watermark, the one that reads committed the last stable offset. Both are made when they are
 //! needed first, and again whenever an answer may not come from what an old connection remembers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::cause::READ;
 use super::client::{ANSWER_MAX, Clients, Consumer, Isolation, PARTITION, discard};
+use super::failing::Failing;
 use super::reader::{assign_at, record};
 use super::topics;
 use crate::log::{Answer, Ends, Identity, Question, Questioner};
@@ -21,13 +23,9 @@ use crate::record::{Offset, Position, Record};
 pub(super) struct KafkaQuestioner {
     clients: Arc<Clients>,
     pair: Option<Pair>,
-    /// Since when no question had an answer.
-    failing: Option<Instant>,
+    /// Which questions have no answer. Each by itself: the other client or the other topic may go on well.
+    failing: HashMap<Question, Failing>,
 }
-
-/// Clients that have answered nothing for so long are replaced. One remembers which leaders it met, and trusts
-/// no metadata that is older: of a cluster that was restored from a backup it would never take any.
-pub(super) const FAILING_MAX: Duration = Duration::from_secs(10);
 
 /// The most reports of librdkafka that are taken in at once …
 const REPORTS_MAX: usize = 1_000;
@@ -49,7 +47,7 @@ impl Pair {
 
 impl KafkaQuestioner {
     pub(super) fn new(clients: Arc<Clients>) -> Self {
-        Self { clients, pair: None, failing: None }
+        Self { clients, pair: None, failing: HashMap::new() }
     }
 
     fn pair(&mut self) -> Result<&Pair, String> {
@@ -101,20 +99,22 @@ impl Questioner for KafkaQuestioner {
         for consumer in self.pair.iter().flat_map(|pair| [&pair.uncommitted, &pair.committed]) {
             listen(consumer);
         }
-        match self.answer(question) {
-            Ok(answer) => {
-                self.failing = None;
-                answer
-            }
-            Err(reason) => {
-                let since = *self.failing.get_or_insert_with(Instant::now);
-                if since.elapsed() >= FAILING_MAX {
-                    self.failing = None;
-                    self.pair.take().into_iter().for_each(discard);
-                }
-                Answer::Failed(question, reason)
-            }
+        let outcome = self.answer(question);
+        let failing = self.failing.entry(kind(question)).or_default();
+        failing.note(&outcome);
+        if failing.lasts() {
+            self.failing.clear();
+            self.pair.take().into_iter().for_each(discard);
         }
+        outcome.unwrap_or_else(|reason| Answer::Failed(question, reason))
+    }
+}
+
+/// The question, the same for every record.
+fn kind(question: Question) -> Question {
+    match question {
+        Question::RecordAt(_) => Question::RecordAt(Offset::new(0)),
+        other => other,
     }
 }
 

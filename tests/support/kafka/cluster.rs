@@ -19,6 +19,8 @@ transaction.state.log.replication.factor=3
 transaction.state.log.min.isr=2
 share.coordinator.state.topic.replication.factor=3
 share.coordinator.state.topic.min.isr=2
+# So long that a test can stop the controller between what a broker said last and its end.
+broker.session.timeout.ms=5000
 # A follower that hangs is out of sync soon.
 replica.lag.time.max.ms=3000
 ";
