@@ -19,8 +19,6 @@ transaction.state.log.replication.factor=3
 transaction.state.log.min.isr=2
 share.coordinator.state.topic.replication.factor=3
 share.coordinator.state.topic.min.isr=2
-# So long that a test can stop the controller between what a broker said last and its end.
-broker.session.timeout.ms=5000
 # A follower that hangs is out of sync soon.
 replica.lag.time.max.ms=3000
 ";
@@ -88,8 +86,13 @@ impl Cluster {
 
     /// The place among the brokers of the one that leads a topic, as those that run know it.
     pub fn leader(&self, topic: &str) -> usize {
+        self.led_by(topic).expect("the topic has a leader")
+    }
+
+    /// The same; none while nobody leads it.
+    pub fn led_by(&self, topic: &str) -> Option<usize> {
         let leader = self.partition(topic, |partition| partition.leader());
-        usize::try_from(leader - 1).expect("the topic has a leader")
+        usize::try_from(leader - 1).ok()
     }
 
     /// Waits until every broker has all that the topics hold.

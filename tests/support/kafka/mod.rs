@@ -30,9 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The broker's own word that it answers: it is said when the broker is unfenced and its ports are open.
 const STARTED: &str = "Kafka Server started";
 
-/// How often a broker tells its controller that it is there, as the properties say.
-pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
-
 /// What every broker of a test has.
 const PROPERTIES: &str = "\
 controller.listener.names=CONTROLLER
