@@ -88,8 +88,8 @@ impl EndProof {
         proven
     }
 
-    /// Whether a view at `position` holds all that any reader could see when the first question was answered. It
-    /// need not be proven for that: while one foreign transaction overlaps the next, nothing ever is.
+    /// Whether a view at `position` holds all that any reader could see when the first question was answered.
+    /// It need not be proven for that: while one foreign transaction overlaps the next, nothing ever is.
     pub fn is_caught_up(&self, position: Position) -> bool {
         self.first_stable.is_some_and(|stable| stable <= position)
     }
@@ -211,8 +211,8 @@ impl EndsWatch {
         self.proof.is_caught_up(position)
     }
 
-    /// Notes that a reader is opened now. What was told of the log before may be of another one, which it does
-    /// not read: asked for anew is where the log ends that it does.
+    /// Notes that a reader is opened now. What was told of the log before may be of another one, which it
+    /// does not read: asked for anew is where the log ends that it does.
     pub fn reader_opens(&mut self, now: Instant) {
         self.proof.forget();
         self.proves_from = Some(now);

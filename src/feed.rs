@@ -9,10 +9,10 @@
 //!        └───────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing may be read before [`Next::Open`]. A topic that is deleted and made anew need not give its reader an
-//! error, so that questions go on to be asked, and one that failed counts for as much as an error: nothing more
-//! is folded before another check. While reading goes on, four things lead back to the check: the
-//! log ends before a position that was reached in it, the record that is watched is no longer there, the reader
+//! Nothing may be read before [`Next::Open`]. A topic that is deleted and made anew need not give its reader
+//! an error, so that questions go on to be asked, and one that failed counts for as much as an error: nothing
+//! more is folded before another check. While reading goes on, four things lead back to the check: the log
+//! ends before a position that was reached in it, the record that is watched is no longer there, the reader
 //! stands still although there is more, or records come after the last check has lost its worth
 //! ([`Feed::is_trusted`]). A watched record that is *another* one is trouble at once.
 //!
@@ -309,8 +309,8 @@ impl AnchorWatch {
     }
 
     /// Notes that the log still is the one, and the record to watch from now on. That does not make up for a
-    /// question that had no answer: the record is older than what was folded last, and a log may be another one
-    /// from behind it on.
+    /// question that had no answer: the record is older than what was folded last, and from behind it on the
+    /// log may be another one.
     fn is_the_one(&mut self, next: Option<Anchor>) {
         self.watched = next;
         self.checked = self.checked.and(self.sent);

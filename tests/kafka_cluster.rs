@@ -178,8 +178,8 @@ fn what_too_few_brokers_keep_is_not_acknowledged_and_repeated_it_is_applied_once
     assert_eq!(answer["error"]["ids"], json!(["unknown/1"]));
     assert!(!one.blocks("10.0.0.2") && !two.blocks("10.0.0.2"), "nobody folds what may go again");
 
-    // Once the controller says so, nothing more is handed over. It has not heard of the leader either: if it gives
-    // that one up first, the last copy is a follower that stands still, and nobody leads.
+    // Once the controller says so, nothing more is handed over. It has not heard of the leader either: if it
+    // gives that one up first, the last copy is a follower that stands still, and nobody leads.
     cluster.controller.thaw();
     let refusals = [
         "nothing was written: the topic copies.commands has 1 in-sync replicas, and min.insync.replicas=2: \

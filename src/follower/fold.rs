@@ -2,8 +2,8 @@
 //! command of the future.
 //!
 //! ```text
-//! Records ─► candidate?  yes ─► before its position: remember the id;  else: apply      nothing is published …
-//!                               … until it is where the log told that it ends: serve it, Publish
+//! Records ─► candidate?  yes ─► before its position: remember the id;  else: apply      nothing is published
+//!                               … but if it is where the log told that it ends: serve it, Publish
 //!                        no  ─► Served::fold, 128 at a time ─► draft ─► Publish after each
 //! End     ─► candidate?  yes ─► at its position or beyond: serve it, Publish
 //!                        no  ─► advance over marks, Publish
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Caught up means the *end* that the reader reports: what stands last in the log may be a mark, which no
-//! reader delivers, so that no offset of a record ever gets there. A log that never rests has no such end; there
-//! it is the stable end that the log told after the reader was opened.
+//! reader delivers, so that no offset of a record ever gets there. A log that never rests has no such end;
+//! there it is the stable end that the log told after the reader was opened.
 
 use std::time::Duration;
 
@@ -183,8 +183,8 @@ impl Follower {
         self.backoff.reset();
     }
 
-    /// Why a candidate is not to be served though it got far enough: it comes of a new table on another log, and
-    /// would free everything, though it says nothing of what was lost, however long that log has become.
+    /// Why a candidate is not to be served though it got far enough: it comes of a new table on another log,
+    /// and would free everything, though it says nothing of what was lost, however long that log has become.
     fn doubt(&self, candidate: &Candidate) -> Option<Trouble> {
         let reason = "the table holds nothing yet that would show which log it belongs to";
         let doubtful = self.detail.alarm.is_some() && self.draft.is_some() && !candidate.anchored;

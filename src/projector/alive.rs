@@ -1,8 +1,8 @@
 //! Signs of life: what a projector writes while it has nothing else to say.
 //!
 //! The first of each lease is one that nobody has written before, so that whoever reads it has read the table
-//! beyond the fence. They are numbered, because only the last of them outlives a compaction, and tells how many
-//! stand before it.
+//! beyond the fence. They are numbered, because only the last of them outlives a compaction, and tells how
+//! many were written before it.
 
 use serde::{Deserialize, Serialize};
 

@@ -44,8 +44,8 @@ impl Tail {
         Self { written: 0, end_max: None, due: now, longer: None, watermark: None }
     }
 
-    /// Notes that the table was read up to a position, and so many of our signs of life. Of a large table it takes
-    /// so long that there are several: those that were not read stand behind it.
+    /// Notes that the table was read up to a position, and so many of our signs of life. Reading a large one
+    /// takes so long that there are several: those that were not read stand behind it.
     pub(super) const fn read_up_to(&mut self, position: Position, alives_read: u64) {
         let unread = self.written.saturating_sub(alives_read * ALIVE_OFFSETS);
         self.end_max = Some(Position::new(position.number() + unread));

@@ -161,7 +161,7 @@ fn nothing_is_folded_after_a_question_that_failed_before_the_log_is_known_again(
     assert_eq!((rig.detail().position, rig.detail().alarm), (before, Some(Alarm::AnotherLog)));
 }
 
-/// A cluster that was restored from a backup has the record that is watched, and not all that was folded since.
+/// A cluster that was restored from a backup has the record that is watched, and not what was folded since.
 #[test]
 fn after_a_question_that_failed_the_newest_record_shows_which_log_it_is() {
     let (log, mut rig) = following();

@@ -1,7 +1,7 @@
 //! When a client of librdkafka is of no more use.
 //!
-//! A client remembers which leaders it met, and trusts no metadata that is older. Of a topic that was made anew,
-//! or of a cluster that was restored from a backup, it would never take any: only a new client does.
+//! A client remembers which leaders it met, and trusts no metadata that is older. Of a topic that was made
+//! anew, or of a cluster that was restored from a backup, it would never take any: only a new client does.
 
 use std::time::{Duration, Instant};
 
