@@ -169,6 +169,12 @@ impl Feed {
         questions
     }
 
+    /// The newest record that is known to be of the log, and all before it. None if nothing is known, or if a check
+    /// is under way.
+    pub fn known(&self) -> Option<Anchor> {
+        self.anchor.watched.filter(|_| self.is_reading())
+    }
+
     /// Whether what is read now may be folded: the log was the one a short while ago.
     pub fn is_trusted(&self, now: Instant) -> bool {
         self.anchor.watched.is_none() || self.anchor.checked.is_some_and(|checked| now < checked + TRUST_MAX)

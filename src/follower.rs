@@ -362,7 +362,7 @@ impl Follower {
         }
         let Stage::Reading(reading) = &mut self.stage else { return };
         match reading.feed.answered(&answer, self.ends.position_asked(), clocks.now) {
-            Ok(Next::Nothing) => {}
+            Ok(Next::Nothing) => self.known().into_iter().for_each(|known| self.served.prove(known.offset)),
             Ok(Next::Ask(requests)) => self.request(requests),
             Ok(Next::Open(from)) => {
                 let request = self.open(Topic::Commands, from);
@@ -371,9 +371,32 @@ impl Follower {
                 self.ask(clocks.now);
             }
             Ok(Next::Recheck) => self.recheck(clocks),
-            Err(trouble) => self.stumble(trouble, clocks),
+            Err(trouble) => {
+                self.take_back(clocks);
+                self.stumble(trouble, clocks);
+            }
         }
         self.prove();
+    }
+
+    /// Serves again what the log was known to be when it was asked last, if another one was read since: a topic
+    /// that is made anew within a moment gives its reader no error, and what is found then is found late.
+    fn take_back(&mut self, clocks: Clocks) {
+        let Some(known) = self.known() else { return };
+        if self.served.with_view(View::anchor) == Some(known) {
+            return;
+        }
+        self.served.take_back(known);
+        let (draft, position) =
+            self.served.with_view(|view| (Draft::new(view, clocks.wall), view.position()));
+        self.effects.push(Effect::Publish(draft.snapshot(position)));
+        self.draft = Some(draft);
+    }
+
+    /// The newest record in what is served that is known to be of the log.
+    fn known(&self) -> Option<Anchor> {
+        let Stage::Reading(reading) = &self.stage else { return None };
+        reading.feed.known().filter(|_| reading.candidate.is_none())
     }
 
     /// Whether nothing may be served yet, because the topics may not be set as they must be. What is served

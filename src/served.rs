@@ -22,11 +22,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::address::Range;
-use crate::blacklist::RowCounts;
+use crate::blacklist::{Changes, RowCounts};
 use crate::command::{Command, CommandError, CommandId};
 use crate::record::{Offset, Position, Record, Timestamp};
 use crate::snapshot::Draft;
-use crate::table::{Fingerprint, Row, RowChange};
+use crate::table::{Anchor, Fingerprint, Row, RowChange};
 use crate::view::{Applied, FutureCommand, Refusal, RefusedCounts, View};
 
 /// The most rows that are copied under the mutex at once: what a fold waits for at most, but for other folds.
@@ -94,6 +94,11 @@ struct Inner {
     outcomes: VecDeque<(Offset, Outcome)>,
     /// What changed since the walk under way began; none while there is no walk.
     changed_since: Option<Vec<RowChange>>,
+    /// The last record in the view when it took the place of another one.
+    began: Option<Anchor>,
+    /// What the newest records changed, by rising offset: those of which it is not known yet that they are of
+    /// the log.
+    unproven: VecDeque<(Offset, Changes)>,
 }
 
 /// The view that is being served.
@@ -141,6 +146,8 @@ impl Served {
         // A walk under way would mix two views; this tells it to begin again.
         inner.changed_since = None;
         inner.outcomes.clear();
+        inner.unproven.clear();
+        inner.began = view.anchor();
         inner.refused = refused;
         let old = std::mem::replace(&mut inner.view, view);
         drop(inner);
@@ -162,6 +169,9 @@ impl Served {
                     draft.apply(&applied.effects);
                     inner.note(record.offset, &applied);
                     folded.undecodable.extend(applied.undecodable.map(|error| (record.offset, error)));
+                    if !applied.changes.is_empty() {
+                        inner.unproven.push_back((record.offset, applied.changes));
+                    }
                 }
                 Err(future) => {
                     folded.future = Some(future);
@@ -170,6 +180,29 @@ impl Served {
             }
         }
         folded
+    }
+
+    /// Notes that the log was known to be the one once the record at this offset was folded.
+    pub fn prove(&self, offset: Offset) {
+        let mut inner = self.lock();
+        let proven = inner.unproven.partition_point(|(changed, _)| *changed <= offset);
+        let rest = inner.unproven.split_off(proven);
+        let proven = std::mem::replace(&mut inner.unproven, rest);
+        drop(inner);
+        // There may be many, and nobody should wait for the mutex meanwhile.
+        drop(proven);
+    }
+
+    /// Takes back what was folded since the record that is known to be of the log, as far as it was folded here.
+    pub fn take_back(&self, known: Anchor) {
+        self.prove(known.offset);
+        let mut inner = self.lock();
+        let anchor = inner.began.filter(|began| began.offset > known.offset).unwrap_or(known);
+        // A walk under way begins again.
+        inner.changed_since = None;
+        inner.outcomes.retain(|(offset, _)| *offset <= anchor.offset);
+        let unproven = std::mem::take(&mut inner.unproven);
+        inner.view.take_back(unproven.iter().rev().map(|(_, changes)| changes), anchor);
     }
 
     /// Looks at the view, briefly: the follower waits for as long as `look` takes. It must not call this

@@ -295,6 +295,22 @@ impl View {
         Ok(applied)
     }
 
+    /// Takes back what the newest records did, newest first, up to the one of the anchor, which was applied before
+    /// them. Their ids stay: a view that had to be taken back is not folded on from.
+    pub fn take_back<'a>(&mut self, newest_first: impl IntoIterator<Item = &'a Changes>, anchor: Anchor) {
+        for changes in newest_first {
+            for row in changes.put() {
+                let gone = self.blacklist.whitelist(row.range);
+                self.index_expiries(&gone);
+            }
+            for row in changes.removed() {
+                let back = self.blacklist.blacklist(row.range, row.cause);
+                self.index_expiries(&back);
+            }
+        }
+        (self.position, self.anchor) = (anchor.offset.next(), Some(anchor));
+    }
+
     /// Moves the position on, also over offsets that hold no record, such as transaction markers; never
     /// back. Only for a caller who knows that no record is left before it: the reader came to an end there.
     pub fn advance_to(&mut self, position: Position) {

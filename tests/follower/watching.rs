@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis::follower::Source;
 use portcullis::log::memory::{Ending, MemoryLog, Outage};
 use portcullis::log::{Event, Question, ReadEvent, Request, Topic};
 use portcullis::record::{Offset, Position};
@@ -9,7 +10,7 @@ use portcullis::snapshot::EXPIRY_SLICE_ROWS;
 use portcullis::status::Alarm;
 
 use super::following;
-use super::support::follower_rig::{FollowerRig, TIME, append};
+use super::support::follower_rig::{FollowerRig, TIME, append, memory_log, project};
 
 /// The positions that readers of the commands were opened at.
 fn opened(rig: &FollowerRig) -> Vec<Position> {
@@ -215,11 +216,42 @@ fn a_log_that_is_not_checked_yet_proves_nothing_however_long_it_is() {
 #[test]
 fn a_log_that_is_replaced_right_after_the_check_is_noticed_though_it_was_read_at_once() {
     let (log, mut rig) = following();
+    let ends = r#"{"v":1,"action":"BLACKLIST","range":"192.0.2.10","expires_at":"2099-01-01T00:00:00.000Z"}"#;
+    append(&log, &["BLACKLIST 192.0.2.9", ends]);
+    rig.seconds(5);
+    let before = rig.view();
     log.recreate(Topic::Commands);
-    append(&log, &["BLACKLIST 192.0.2.1"; 5]);
+    append(&log, &["BLACKLIST 192.0.2.1", "WHITELIST 0.0.0.0/1"]);
+    append(
+        &log,
+        &["BLACKLIST 198.51.0.0/16", "BLACKLIST 192.0.2.1", "WHITELIST 192.0.2.10", "WHITELIST 203.0.113.7"],
+    );
     rig.settle();
+    assert_ne!(rig.view().blacklist(), before.blacklist(), "nobody has noticed yet");
     rig.seconds(61);
     assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+    // What was taken in of it is taken back.
+    let after = rig.view();
+    assert_eq!((after.blacklist(), after.position()), (before.blacklist(), before.position()));
+    assert_eq!(rig.detail().position, before.position());
+    assert_eq!(rig.blacklisted("203.0.113.7"), Some(true));
+    assert_eq!((rig.blacklisted("198.51.0.1"), rig.blacklisted("192.0.2.10")), (Some(false), Some(true)));
+}
+
+#[test]
+fn a_view_is_taken_back_no_further_than_to_where_it_began() {
+    let log = memory_log();
+    append(&log, &["BLACKLIST 203.0.113.0/24", "BLACKLIST 198.51.100.0/24", "BLACKLIST 192.0.2.9"]);
+    project(&log, Position::new(1));
+    let mut rig = FollowerRig::started(&log, Source::Table);
+    let before = rig.view();
+    log.recreate(Topic::Commands);
+    append(&log, &["BLACKLIST 10.0.0.0/24"; 6]);
+    rig.settle();
+    assert_eq!(rig.blacklisted("10.0.0.1"), Some(true), "nobody has noticed yet");
+    rig.seconds(5);
+    assert_eq!(rig.detail().alarm, Some(Alarm::AnotherLog));
+    assert_eq!((rig.view().blacklist(), rig.view().position()), (before.blacklist(), before.position()));
 }
 
 /// Replaces the log by one that has no record where the last one was, only a transaction that was aborted.

@@ -173,19 +173,20 @@ impl World {
             judge_lookups((seed, node), numbers, &snapshot, &life.served, wall);
         }
         if published {
-            self.judge_state(node, snapshot.position(), alarm_before);
+            // With the alarm itself, what was taken in of another log is taken back.
+            self.judge_state(node, snapshot.position(), alarm_before || detail.alarm.is_some());
         }
         self.judge_age(node, proven);
     }
 
-    fn judge_state(&mut self, node: NodeId, published: Position, alarm_before: bool) {
+    fn judge_state(&mut self, node: NodeId, published: Position, in_alarm: bool) {
         let (seed, rebuilds) = (self.seed, self.rebuilds);
         let life = self.sidecar(node).life();
         let stopped = matches!(life.status.detail().degraded, Some(Degraded::FutureCommand(_)));
         let state = life.served.with_view(State::of);
         let position = state.position;
         assert_eq!(published, position, "seed {seed}: {node} publishes another position");
-        let told = std::mem::replace(&mut life.rebuilds, rebuilds) != rebuilds || alarm_before;
+        let told = std::mem::replace(&mut life.rebuilds, rebuilds) != rebuilds || in_alarm;
         let before = life.state.replace(state);
         if before == Some(state) {
             return;
