@@ -169,8 +169,8 @@ impl Feed {
         questions
     }
 
-    /// The newest record that is known to be of the log, and all before it. None if nothing is known, or if a check
-    /// is under way.
+    /// The newest record that is known to be of the log, and all before it. None if nothing is known, or if a
+    /// check is under way.
     pub fn known(&self) -> Option<Anchor> {
         self.anchor.watched.filter(|_| self.is_reading())
     }

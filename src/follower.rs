@@ -36,7 +36,8 @@
 //!
 //! Later attempts load into a new candidate while the old view is served. A candidate that leads to a lower
 //! position than the one that is served is given up: the served view never goes back. Only in an alarm is it
-//! taken, for then an operator has built a new table.
+//! taken, for then an operator has built a new table; and with the alarm the view that is served goes back to
+//! the last record that is known to be of the log, if another log was read for a moment.
 //!
 //! Two things are looked after in every stage: expiries by the wall clock, and the questions for the log's
 //! ends and for the settings of the topics.
@@ -379,8 +380,8 @@ impl Follower {
         self.prove();
     }
 
-    /// Serves again what the log was known to be when it was asked last, if another one was read since: a topic
-    /// that is made anew within a moment gives its reader no error, and what is found then is found late.
+    /// Serves again what the log was known to be when it was asked last, if more was read since: a topic that is
+    /// made anew within a moment gives its reader no error, so that it may be another one's.
     fn take_back(&mut self, clocks: Clocks) {
         let Some(known) = self.known() else { return };
         if self.served.with_view(View::anchor) == Some(known) {

@@ -193,7 +193,8 @@ impl Served {
         drop(proven);
     }
 
-    /// Takes back what was folded since the record that is known to be of the log, as far as it was folded here.
+    /// Takes back what was folded since the record that is known to be of the log, or since the view was
+    /// replaced.
     pub fn take_back(&self, known: Anchor) {
         self.prove(known.offset);
         let mut inner = self.lock();

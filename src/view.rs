@@ -295,8 +295,8 @@ impl View {
         Ok(applied)
     }
 
-    /// Takes back what the newest records did, newest first, up to the one of the anchor, which was applied before
-    /// them. Their ids stay: a view that had to be taken back is not folded on from.
+    /// Takes back what the newest records did, newest first, up to the one of the anchor, which was applied
+    /// before them. Their ids stay: a view that had to be taken back is not folded on from.
     pub fn take_back<'a>(&mut self, newest_first: impl IntoIterator<Item = &'a Changes>, anchor: Anchor) {
         for changes in newest_first {
             for row in changes.put() {
