@@ -268,6 +268,11 @@ impl Check {
             }
             return Ok(());
         }
+        // Retention may take a record that was folded seconds ago. What was folded last is as good then: another
+        // log still has its first records.
+        if self.known.is_some_and(|known| known.offset.position() < start) {
+            self.known = self.anchor;
+        }
         let needed = self.known.map_or(self.reach, |known| self.reach.min(known.offset.position()));
         if start > needed {
             return Err(Trouble::Gap(format!(

@@ -162,6 +162,20 @@ fn nothing_is_folded_after_a_question_that_failed_before_the_log_is_known_again(
     assert_eq!((rig.detail().position, rig.detail().alarm), (before, Some(Alarm::AnotherLog)));
 }
 
+#[test]
+fn a_check_after_retention_took_the_watched_record_goes_by_the_newest_one() {
+    let (log, mut rig) = following();
+    rig.seconds(2);
+    append(&log, &["BLACKLIST 192.0.2.1"; 8]);
+    rig.settle();
+    log.delete_before(Topic::Commands, Position::new(6));
+    rig.port.failing = vec![Question::Ends(Topic::Commands)];
+    rig.seconds(1);
+    append(&log, &["BLACKLIST 192.0.2.2"]);
+    rig.seconds(2);
+    assert_eq!((rig.detail().degraded, rig.blacklisted("192.0.2.2")), (None, Some(true)));
+}
+
 /// A cluster that was restored from a backup has the record that is watched, and not what was folded since.
 #[test]
 fn after_a_question_that_failed_the_newest_record_shows_which_log_it_is() {
