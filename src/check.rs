@@ -272,6 +272,8 @@ impl Check {
         // log still has its first records.
         if self.known.is_some_and(|known| known.offset.position() < start) {
             self.known = self.anchor;
+            // An answer that is under way is to the question for the other one.
+            self.record.ask_again();
         }
         let needed = self.known.map_or(self.reach, |known| self.reach.min(known.offset.position()));
         if start > needed {
